@@ -1,0 +1,1 @@
+"""From a net to a checked Paddle-Lite file: programs, opt, runtimes, checks."""

@@ -1,0 +1,1 @@
+"""Structured pruning: groups of tied channels, criteria, sensitivity, plans."""
