@@ -85,7 +85,9 @@ class ModelSpec:
             inp = dict(data["input"])
             inp["mean"], inp["std"] = tuple(inp["mean"]), tuple(inp["std"])
             if data["kind"] not in KINDS:
-                raise ArtifactError(f"kind is {data['kind']!r}, must be one of {', '.join(KINDS)}", where=where)
+                raise ArtifactError(
+                    f"kind is {data['kind']!r}, must be one of {', '.join(KINDS)}", where=where
+                )
             return cls(
                 name=str(data["name"]),
                 kind=data["kind"],
@@ -96,5 +98,7 @@ class ModelSpec:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(
-                f"model spec is incomplete or damaged ({error})", where=where, remedy="write the artifact again"
+                f"model spec is incomplete or damaged ({error})",
+                where=where,
+                remedy="write the artifact again",
             ) from error

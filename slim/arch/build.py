@@ -50,7 +50,8 @@ def build_net(arch: Mapping[str, Any], classes: int) -> Net:
         raise UnsupportedModel(f"Architecture.model_type is {kind!r}", remedy="use cls, rec or det")
     if arch.get("Transform"):
         raise UnsupportedModel(
-            f"Architecture.Transform {arch['Transform'].get('name')!r} is not supported", remedy="set it to null"
+            f"Architecture.Transform {arch['Transform'].get('name')!r} is not supported",
+            remedy="set it to null",
         )
     backbone = _backbone(kind, _section(arch, "Backbone"), int(arch.get("in_channels", 3)))
     neck = _neck(_section(arch, "Neck"), backbone.out_channels) if arch.get("Neck") else None
@@ -69,7 +70,9 @@ def _call(build: Any, section: str, args: Mapping[str, Any]) -> nn.Layer:
     try:
         return build()
     except TypeError as error:
-        raise UnsupportedModel(f"Architecture.{section} arguments {dict(args)} do not fit ({error})") from error
+        raise UnsupportedModel(
+            f"Architecture.{section} arguments {dict(args)} do not fit ({error})"
+        ) from error
 
 
 def _backbone(kind: str, section: dict[str, Any], in_channels: int) -> nn.Layer:

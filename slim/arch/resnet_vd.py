@@ -19,7 +19,14 @@ class ResNetConvBN(nn.Layer):
     """Optional 2x2 average pool, Conv2D without bias, BatchNorm, optional relu."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, pool: bool = False, relu: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        pool: bool = False,
+        relu: bool,
     ) -> None:
         super().__init__()
         self.pool = nn.AvgPool2D(2, stride=2, padding=0, ceil_mode=True) if pool else None

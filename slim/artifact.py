@@ -1,0 +1,190 @@
+"""One self-describing output folder per stage: written aside, then renamed, every file hashed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from slim.errors import ArtifactError, InputError
+from slim.numerics import file_sha256
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_MAX_MANIFEST = 16 << 20
+_TOOLS = ("paddlepaddle", "paddleslim", "paddlelite", "numpy", "opencv-python")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds and where it comes from.
+
+    Attributes:
+        stage: "train", "prune", "quant", "export" or "check".
+        recipe: the configuration section the stage was run with.
+        parent: sha256 of the weights the stage started from.
+        files: relative path -> sha256.
+        tools: package -> version, and the Python version.
+        seed: seed of the stage.
+        data: data sets used, each with path, count and sha256.
+        facts: whatever the stage wants to state (metrics, opt version, ...).
+    """
+
+    stage: str
+    recipe: Mapping[str, Any]
+    parent: str
+    files: Mapping[str, str]
+    tools: Mapping[str, str]
+    seed: int
+    data: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages results depend on."""
+    found = {"python": platform.python_version()}
+    for name in _TOOLS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+@contextmanager
+def writing(dest: Path) -> Iterator[Path]:
+    """A temporary sibling of ``dest`` to write into; renamed to ``dest`` when the block ends well.
+
+    An older ``dest`` of ours is replaced as a whole; a folder that is not ours is refused. When the
+    block raises, the temporary folder is removed and the old folder stays as it was.
+
+    Raises:
+        InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
+    """
+    _refuse_foreign(dest)
+    aside = dest.with_name(f".{dest.name}.tmp-{os.getpid()}")
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+    except OSError as error:
+        raise InputError(
+            f"cannot write here ({error.strerror})", where=dest, remedy="choose another --out"
+        ) from error
+    try:
+        yield aside
+        _swap(aside, dest)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_foreign(dest: Path) -> None:
+    if dest.exists() and not dest.is_dir():
+        raise InputError("exists and is not a folder", where=dest, remedy="choose another --out")
+    if dest.is_dir() and any(dest.iterdir()) and not (dest / MANIFEST).is_file():
+        raise InputError(
+            "holds files that slim did not write", where=dest, remedy="choose another --out or empty it"
+        )
+
+
+def _swap(aside: Path, dest: Path) -> None:
+    if not dest.exists():
+        os.replace(aside, dest)
+        return
+    old = dest.with_name(f".{dest.name}.old-{os.getpid()}")
+    os.replace(dest, old)
+    os.replace(aside, dest)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def seal(
+    folder: Path,
+    stage: str,
+    *,
+    recipe: Mapping[str, Any],
+    parent: str,
+    seed: int,
+    data: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Manifest:
+    """Hash every file of ``folder`` and write its manifest; call it last, inside ``writing``."""
+    files = {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = Manifest(stage, recipe, parent, files, tool_versions(), seed, data or {}, facts or {})
+    write_json(folder / MANIFEST, {"format": FORMAT, **manifest.__dict__})
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an artifact folder; raises ArtifactError when it is absent or damaged."""
+    data = read_json(folder / MANIFEST)
+    if data.get("format") != FORMAT:
+        raise ArtifactError(
+            f"manifest format {data.get('format')!r}, this version reads {FORMAT}", where=folder
+        )
+    try:
+        return Manifest(**{name: data[name] for name in Manifest.__dataclass_fields__})
+    except KeyError as error:
+        raise ArtifactError(
+            f"manifest has no {error}", where=folder, remedy="write the artifact again"
+        ) from error
+
+
+def verify(folder: Path) -> Manifest:
+    """Read the manifest and compare every file's sha256; raises ArtifactError naming the first that differs."""
+    manifest = read_manifest(folder)
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise ArtifactError(f"manifest names {name!r}, outside the folder", where=folder)
+        if not path.is_file():
+            raise ArtifactError(f"{name} is missing", where=folder, remedy="write the artifact again")
+        if file_sha256(path) != expected:
+            raise ArtifactError(
+                f"{name} was changed after it was written (sha256 differs)",
+                where=folder,
+                remedy="write the artifact again",
+            )
+    return manifest
+
+
+def write_json(path: Path, data: Any) -> None:
+    """JSON aside, then renamed; keys keep their order, text stays readable."""
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(
+            json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write ({error.strerror})", where=path, remedy="choose another --out"
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of at most 16 MiB; raises ArtifactError in one line."""
+    try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise ArtifactError(f"is larger than {_MAX_MANIFEST} bytes", where=path)
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError("no such file", where=path, remedy="give a folder written by slim") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"is not readable JSON ({error})", where=path) from error
+    if not isinstance(data, dict):
+        raise ArtifactError("is not a JSON object", where=path)
+    return data

@@ -1,0 +1,87 @@
+"""What every stage shares: its context, its checks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim.progress import Reporter, Silent
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measured fact beside its bound.
+
+    Attributes:
+        name: what was measured, in words.
+        value: the measurement.
+        bound: the limit.
+        unit: of both ("points", "bytes", "abs", "images", ...).
+        relation: "<=", ">=" or "==" between value and bound.
+
+    >>> Check("drop", 0.4, 1.0, "points", "<=").passed
+    True
+    >>> Check("drop", float("nan"), 1.0, "points", "<=").passed
+    False
+    """
+
+    name: str
+    value: float
+    bound: float
+    unit: str
+    relation: str = "<="
+    passed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        compare: dict[str, Callable[[float, float], bool]] = {
+            "<=": lambda a, b: a <= b,
+            ">=": lambda a, b: a >= b,
+            "==": lambda a, b: a == b,
+        }
+        if self.relation not in compare:
+            raise ValueError(f"relation {self.relation!r} is not one of {', '.join(compare)}")
+        ok = not math.isnan(self.value) and compare[self.relation](self.value, self.bound)
+        object.__setattr__(self, "passed", ok)
+
+    def line(self) -> str:
+        """One line for a table or an error.
+
+        >>> Check("drop", 0.4, 1.0, "points").line()
+        'drop 0.4 <= 1 points: pass'
+        """
+        verdict = "pass" if self.passed else "FAIL"
+        return f"{self.name} {self.value:g} {self.relation} {self.bound:g} {self.unit}: {verdict}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; a NaN value becomes null, since JSON has none."""
+        value = None if math.isnan(self.value) else self.value
+        return {**self.__dict__, "value": value}
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use beside its model and recipe.
+
+    Attributes:
+        work: folder for checkpoints and partial results, so that a stopped stage can be resumed.
+        seed: seed of everything random.
+        train: data set for finetuning (augmented, shuffled by the loader), None if the stage needs none.
+        calibration: data set calibration draws from; never the evaluation set.
+        score: the task metric of a model in percent, on held-out lines.
+        cost: what the model costs in the unit the recipe's budget is written in.
+    """
+
+    work: Path
+    seed: int
+    train: Dataset | None = None
+    calibration: Dataset | None = None
+    score: Callable[[Bundle], float] | None = None
+    cost: Callable[[Bundle], float] | None = None
+    progress: Reporter = field(default_factory=Silent)

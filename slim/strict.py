@@ -1,0 +1,82 @@
+"""Putting a checkpoint into a net: every key must fit, and what does not is listed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from slim.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+_LIST_LIMIT = 12
+
+# Names that only other generations of PP-OCR models have.
+_GENERATIONS = (
+    (("Student.", "Student2.", "Teacher."), "a distillation checkpoint (PP-OCR v2.1 or later)"),
+    (("backbone.blocks2.0.dw_conv.conv_kxk", "backbone.conv1.conv_kxk"), "a PP-OCRv4 checkpoint (PPLCNetV3)"),
+    (("neck.ins_conv.", "neck.inp_conv."), "a PP-OCRv3 or v4 detector (RSEFPN / LKPAN)"),
+    (("head.ctc_encoder.", "head.ctc_head.", "head.sar_head."), "a PP-OCRv3 or v4 recognizer (SVTR)"),
+    (("backbone.conv1._conv.weight", "backbone.block_list."), "a PP-OCR v2.1 or v3 net (MobileNetV1Enhance)"),
+    (("backbone.blocks2.0.dw_conv.conv.weight",), "a PP-LCNet net (PP-OCR v2.1 or later)"),
+)
+_WRAPPED = ("._fake_quant_input.", "._fake_quant_weight.", "._act_preprocess.", "_quant_dequant")
+
+
+def generation(names: Mapping[str, Any] | set[str]) -> str | None:
+    """The other generation a checkpoint's names belong to, or None.
+
+    >>> generation({"Student.backbone.conv.weight"})
+    'a distillation checkpoint (PP-OCR v2.1 or later)'
+    """
+    for prefixes, meaning in _GENERATIONS:
+        if any(name.startswith(prefixes) for name in names):
+            return meaning
+    return None
+
+
+def load_strict(net: nn.Layer, state: Mapping[str, npt.NDArray[Any]], *, where: str | Path) -> None:
+    """Copy ``state`` into ``net``; nothing missing, nothing left over, every shape equal.
+
+    Raises:
+        CheckpointError: one error that lists every key that does not fit; a checkpoint of another
+            PP-OCR generation, or one wrapped by another quantizer, is named as such.
+    """
+    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    missing = sorted(set(wanted) - set(state))
+    unexpected = sorted(set(state) - set(wanted))
+    shapes = sorted(
+        f"{name} {list(state[name].shape)} instead of {wanted[name]}"
+        for name in set(wanted) & set(state)
+        if list(state[name].shape) != wanted[name]
+    )
+    if missing or unexpected or shapes:
+        raise CheckpointError(_mismatch(missing, unexpected, shapes), where=where, remedy=_remedy(set(state)))
+    net.set_state_dict(dict(state))
+
+
+def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
+    parts = [
+        f"{len(names)} {what}: {_some(names)}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if names
+    ]
+    return f"the weights do not fit the net ({'; '.join(parts)})"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _LIST_LIMIT
+    return ", ".join(names[:_LIST_LIMIT]) + (f" and {more} more" if more > 0 else "")
+
+
+def _remedy(names: set[str]) -> str:
+    other = generation(names)
+    if other:
+        return f"this is {other}: use a PP-OCR v2.0 model"
+    if any(mark in name for name in names for mark in _WRAPPED):
+        return "this checkpoint is wrapped by a quantizer: use the float checkpoint it was made from"
+    return "give the config the checkpoint was trained with (-c), or the plan it was pruned with"
