@@ -1,0 +1,152 @@
+"""Runs an ARM ``.nb`` file in numpy, by the semantics of Paddle-Lite's ARM kernels.
+
+Real ARM kernels were dumped for comparison: int8 arithmetic is equal bit by bit, float results within the order of
+sums. See docs/NB_FORMAT.md for the rules, and ``ops*.py`` for the source file behind each of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from export.nb import activations, ops_conv, ops_float, ops_matmul, ops_shape, rnn  # noqa: F401  (they register ops)
+from export.nb.model import NbModel, Op
+from export.nb.ops import BUILDERS, Env, Site, Step
+from export.nb.reader import read_nb
+from slim.errors import InputError, SlimError, UnsupportedModel
+
+_TARGETS = ("arm", "host", "any")
+_ENDS = ("feed", "fetch")
+# Images computed at once: more do not fit the cache and are slower.
+_BATCH = 8
+
+
+class NbRuntime:
+    """An ARM nb file, ready to run.
+
+    Attributes:
+        name: "nb".
+        model: the file as read.
+        batch: the batch the file was made for; None where any batch runs.
+
+    Example::
+
+        run = load("model.arm.nb").run
+        probabilities = run(np.zeros((2, 3, 48, 192), np.float32))
+    """
+
+    name = "nb"
+
+    def __init__(self, model: NbModel) -> None:
+        self.model = model
+        if len(model.program.blocks) != 1:
+            raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
+        self._feed, self._fetch = _ends(model)
+        self._steps = [(op, _build(index, op, model)) for index, op in enumerate(model.ops) if op.type not in _ENDS]
+        self.batch = _fixed_batch(model, self._feed)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """Execute the file.
+
+        Args:
+            x: float32, N x C x H x W. A batch is run image by image where the file's batch is fixed.
+
+        Returns:
+            What the file's fetch holds, joined along the first axis.
+
+        Raises:
+            InputError: ``x`` is not a float32 array of four axes, or has no image.
+            UnsupportedModel: the file asks for something that is not known, or does not fit ``x``.
+        """
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32 or x.ndim != 4 or 0 in x.shape:
+            raise InputError("the input must be float32 N x C x H x W with at least one image")
+        if self.batch is not None and x.shape[0] % self.batch:
+            raise InputError(f"{x.shape[0]} images do not divide into the file's batch of {self.batch}")
+        size = self.batch or _BATCH
+        parts = [self._once(x[at : at + size]) for at in range(0, x.shape[0], size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def trace(self, x: np.ndarray) -> list[tuple[Op, dict[str, np.ndarray]]]:
+        """Each op in order with copies of what it wrote; int8 tensors hold integers in float32.
+
+        Args:
+            x: float32, 1 x C x H x W.
+        """
+        seen: list[tuple[Op, dict[str, np.ndarray]]] = []
+        self._once(x, seen)
+        return seen
+
+    def _once(self, x: np.ndarray, seen: list[tuple[Op, dict[str, np.ndarray]]] | None = None) -> np.ndarray:
+        env: Env = dict(self.model.params)
+        env[self._feed] = np.ascontiguousarray(x)
+        for index, (op, step) in enumerate(self._steps):
+            try:
+                with np.errstate(all="ignore"):
+                    step(env)
+            except SlimError:
+                raise
+            except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+                raise UnsupportedModel(f"cannot run: {error}", where=f"op {index} {op.type}") from error
+            if seen is not None:
+                names = [name for names in op.outputs.values() for name in names]
+                seen.append((op, {name: env[name].copy() for name in names if name in env}))
+        if self._fetch not in env:
+            raise UnsupportedModel(f"nothing writes the output {self._fetch!r}")
+        return np.array(env[self._fetch])
+
+
+def load(path: str | Path) -> NbRuntime:
+    """Read a file and prepare it.
+
+    Raises:
+        InputError, NbFormatError: the file cannot be read.
+        UnsupportedModel: an op, kernel or attribute is not known; the line names it.
+    """
+    return NbRuntime(read_nb(path))
+
+
+def _ends(model: NbModel) -> tuple[str, str]:
+    """The variables behind the one feed and the one fetch."""
+    feeds = [name for op in model.ops if op.type == "feed" for name in op.outputs.get("Out", ())]
+    fetches = [name for op in model.ops if op.type == "fetch" for name in op.inputs.get("X", ())]
+    if len(feeds) != 1 or len(fetches) != 1:
+        raise UnsupportedModel(f"{len(feeds)} inputs and {len(fetches)} outputs, one of each is known")
+    return feeds[0], fetches[0]
+
+
+def _build(index: int, op: Op, model: NbModel) -> Step:
+    site = Site(index, op, model.params)
+    if op.type not in BUILDERS:
+        raise UnsupportedModel(f"operator {op.type!r} is not known", where=site.where)
+    kernel = site.kernel
+    if kernel.target not in _TARGETS:
+        raise UnsupportedModel(
+            f"kernel {kernel.text!r} is for {kernel.target}", where=site.where,
+            remedy="only files made for the target arm are executed",
+        )  # fmt: skip
+    if kernel.precision not in ("float", "int8", "any", "int32", "int64"):
+        raise UnsupportedModel(f"kernel {kernel.text!r} has precision {kernel.precision}", where=site.where)
+    try:
+        with np.errstate(all="ignore"):
+            return BUILDERS[op.type](site)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+        raise UnsupportedModel(f"cannot prepare: {error}", where=site.where) from error
+
+
+def _fixed_batch(model: NbModel, feed: str) -> int | None:
+    """The batch the file was made for, or None.
+
+    A file whose input names a batch may still run any batch, when no op repeats that number; the initial state of
+    an LSTM is broadcast. Reshapes of activations that start with a positive extent fix the batch.
+    """
+    constants = set(model.params)
+    declared = next((v.dims[0] for v in model.program.blocks[0].vars if v.name == feed and v.dims), -1)
+    for op in model.ops:
+        reads = [name for names in op.inputs.values() for name in names]
+        fixed = op.attr("shape", ())
+        from_tensor = op.inputs.get("ShapeTensor") or op.inputs.get("Shape")
+        moves = op.type in ("reshape2", "reshape") and not from_tensor and reads and reads[0] not in constants
+        if moves and isinstance(fixed, tuple) and fixed and fixed[0] > 0:  # type: ignore[operator]
+            return max(int(declared), 1)
+    return None
