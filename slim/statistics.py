@@ -46,7 +46,9 @@ def paired_drop(reference: Sequence[bool], candidate: Sequence[bool]) -> PairedD
     """
     n = len(reference)
     if n == 0 or n != len(candidate):
-        raise InputError(f"cannot pair {n} with {len(candidate)} results", remedy="score both on the same images")
+        raise InputError(
+            f"cannot pair {n} with {len(candidate)} results", remedy="score both on the same images"
+        )
     both = sum(1 for a, b in zip(reference, candidate, strict=True) if a and b)
     lost = sum(1 for a, b in zip(reference, candidate, strict=True) if a and not b)
     gained = sum(1 for a, b in zip(reference, candidate, strict=True) if b and not a)

@@ -1,0 +1,1 @@
+"""Images with their texts: label files, LMDB, training batches, augmentation."""
