@@ -11,7 +11,7 @@ if sys.version_info[:2] != (3, 10):
 if sys.maxsize < 2**32:
     raise SystemExit("is a 32-bit build")
 missing = []
-for name in ("venv", "ensurepip", "ssl", "zlib", "ctypes"):
+for name in ("venv", "ensurepip", "ssl", "zlib", "ctypes", "sqlite3"):
     try:
         __import__(name)
     except ImportError:
