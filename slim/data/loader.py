@@ -1,0 +1,239 @@
+"""Training batches that depend on nothing but (seed, step), so that a resumed run sees the same ones.
+
+How a batch comes about: epoch ``e`` is a permutation seeded by (seed, e); the permutations follow each
+other in one endless row. ``pool`` positions of that row form a pool (with a fixed width: one batch). In a
+pool, lines that cannot be used are replaced by their good neighbours; with ``width="auto"`` the pool is
+sorted by width and cut into batches, whose order is seeded, so that short lines are not padded to long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from slim.data.dataset import TrainingData
+from slim.data.images import UnreadableImage
+from slim.data.tolerance import Tolerance
+from slim.errors import InputError, UnsupportedModel
+from slim.ocr.ctc import TIME_STRIDE, class_numbers, encode, steps_needed
+from slim.ocr.preprocess import resized_width, to_tensor
+from slim.spec import ModelSpec
+
+POOL_BATCHES = 16
+WIDTH_MULTIPLE = 32
+PREFETCH = 2
+_T = TypeVar("_T")
+
+
+class Augmentation(Protocol):
+    """Changes an image, never its label."""
+
+    def __call__(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """``image`` and result: H x W x 3, uint8, BGR; random only through ``rng``."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch of N images.
+
+    Attributes:
+        image: float32, N x 3 x H x W.
+        labels: int64; rec: N x L class numbers padded with 0 (the blank); cls: N.
+        lengths: int64, N; rec: characters of each text; cls: 1.
+        refs: N image paths.
+        step: the training step it belongs to.
+    """
+
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    refs: tuple[str, ...]
+    step: int
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A usable line: its number in the data set, classes of its label, and the width it needs."""
+
+    number: int
+    classes: tuple[int, ...]
+    width: int
+
+
+class TrainBatches:
+    """Batches of a training set.
+
+    Args:
+        dataset: texts, sizes and images.
+        spec: the model; kind rec or cls.
+        batch_size: images per batch.
+        seed: with the step, all that a batch depends on (and the augmentation).
+        augment: applied to each image, or None.
+        width: tensor width in pixels; None: the spec's; "auto" (rec): the smallest multiple of 32 that
+            holds the widest line of the batch and the time steps of its longest text, at most the spec's.
+        tolerance: counts bad lines; a fresh one by default.
+
+    Raises:
+        InputError: an empty set, a bad size, too many bad lines, no usable line at all.
+    """
+
+    def __init__(
+        self,
+        dataset: TrainingData,
+        spec: ModelSpec,
+        batch_size: int,
+        seed: int,
+        augment: Augmentation | None = None,
+        width: int | Literal["auto"] | None = None,
+        tolerance: Tolerance | None = None,
+    ) -> None:
+        if spec.kind not in ("rec", "cls"):
+            raise UnsupportedModel(f"kind {spec.kind} has no training batches here", where=spec.name)
+        if batch_size < 1 or len(dataset) == 0:
+            raise InputError(
+                f"batches of {batch_size} from {len(dataset)} lines", remedy="both must be at least 1"
+            )
+        if isinstance(width, int) and width < WIDTH_MULTIPLE:
+            raise InputError(f"training width is {width} pixels, must be at least {WIDTH_MULTIPLE}")
+        self.dataset, self.spec, self.batch_size, self.seed = dataset, spec, batch_size, seed
+        self.augment = augment
+        self.tolerance = tolerance if tolerance is not None else Tolerance()
+        self.tolerance.total = len(dataset)
+        self._auto = width == "auto" and spec.kind == "rec"
+        self._limit = width if isinstance(width, int) else spec.input.width
+        self._classes = class_numbers(spec.labels)
+        self._pool_batches = POOL_BATCHES if self._auto else 1
+        # Caches only: both are pure functions of their arguments.
+        self._permutation = lru_cache(maxsize=2)(self._make_permutation)
+        self._pool = lru_cache(maxsize=2)(self._make_pool)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that show about every line once."""
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        if step < 0:
+            raise InputError(f"step is {step}, must be at least 0")
+        slots = self._pool(step // self._pool_batches)[step % self._pool_batches]
+        width = max(slot.width for slot in slots) if self._auto else self._limit
+        images, used = self._images(slots, step, width)
+        lengths = np.array([len(slot.classes) for slot in used], np.int64)
+        labels = np.zeros((len(used), int(lengths.max())), np.int64)
+        for row, slot in enumerate(used):
+            labels[row, : len(slot.classes)] = slot.classes
+        refs = tuple(self.dataset.entry(slot.number).ref for slot in used)
+        return Batch(images, labels[:, 0] if self.spec.kind == "cls" else labels, lengths, refs, step)
+
+    def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
+        """Batches of the steps ``start_step`` .. ``stop_step - 1``, made ahead by one thread.
+
+        An error in the thread is raised here; leaving the loop early ends the thread.
+        """
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for step in range(start_step, stop_step):
+                pending.append(pool.submit(self.batch_at, step))
+                if len(pending) > PREFETCH:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make_permutation(self, epoch: int) -> npt.NDArray[np.int64]:
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.dataset))
+
+    def _number_at(self, position: int) -> int:
+        epoch, inside = divmod(position, len(self.dataset))
+        return int(self._permutation(epoch)[inside])
+
+    def _make_pool(self, pool: int) -> list[list[_Slot]]:
+        size = self._pool_batches * self.batch_size
+        found = [self._slot(self._number_at(pool * size + k)) for k in range(size)]
+        slots = _fill_gaps(found)
+        if slots is None:
+            raise InputError(
+                f"none of {size} training lines in a row can be used ({self.tolerance.summary()})",
+                where=self.dataset.where(self._number_at(pool * size)),
+                remedy=f"texts must fit {self._limit // TIME_STRIDE} time steps of width {self._limit}",
+            )
+        if not self._auto:
+            return [slots]
+        slots.sort(key=lambda slot: slot.width)  # stable: equal widths keep the shuffled order
+        batches = [slots[k : k + self.batch_size] for k in range(0, size, self.batch_size)]
+        order = np.random.default_rng([self.seed, 2, pool]).permutation(len(batches))
+        return [batches[k] for k in order]
+
+    def _slot(self, number: int) -> _Slot | None:
+        """The line as training uses it, or None (counted) when it cannot."""
+        entry = self.dataset.entry(number)
+        if self.spec.kind == "cls":
+            return _Slot(number, (self.spec.labels.index(entry.text),), self._limit)
+        classes, unknown = encode(entry.text, self._classes)
+        if unknown:
+            self.tolerance.count_outside(number, unknown, self.dataset.where(number))
+            return None
+        needed = TIME_STRIDE * steps_needed(classes)
+        if not classes or needed > self._limit:
+            self.tolerance.count_too_long(number)
+            return None
+        width = self._limit
+        if self._auto:
+            try:
+                height, full = self.dataset.size(number)
+            except UnreadableImage as error:
+                self.tolerance.count_unreadable(number, error)
+                return None
+            widest = max(needed, resized_width(height, full, self.spec.input.height, self._limit))
+            width = min(self._limit, math.ceil(widest / WIDTH_MULTIPLE) * WIDTH_MULTIPLE)
+        return _Slot(number, tuple(classes), width)
+
+    def _images(
+        self, slots: list[_Slot], step: int, width: int
+    ) -> tuple[npt.NDArray[np.float32], list[_Slot]]:
+        found: list[tuple[npt.NDArray[np.float32], _Slot] | None] = []
+        for place, slot in enumerate(slots):
+            try:
+                image = self.dataset[slot.number].image
+            except UnreadableImage as error:
+                self.tolerance.count_unreadable(slot.number, error)
+                found.append(None)
+                continue
+            if self.augment is not None:
+                image = self.augment(image, np.random.default_rng([self.seed, 3, step, place]))
+            found.append((to_tensor(image, self.spec.input, width), slot))
+        good = _fill_gaps(found)
+        if good is None:
+            raise InputError(
+                f"no image of the batch of step {step} can be read",
+                where=self.dataset.where(slots[0].number),
+                remedy="check the data folder",
+            )
+        return np.stack([tensor for tensor, _ in good]), [slot for _, slot in good]
+
+
+def _fill_gaps(items: list[_T | None]) -> list[_T] | None:
+    """Replace each None by the next item that is none, wrapping around; None when there is no item.
+
+    >>> _fill_gaps([None, 1, None, 2, None])
+    [1, 1, 2, 2, 1]
+    """
+    following = next((item for item in items if item is not None), None)
+    if following is None:
+        return None
+    filled = []
+    for item in reversed(items):
+        following = item if item is not None else following
+        filled.append(following)
+    return filled[::-1]
