@@ -1,0 +1,82 @@
+"""``-o A.B.c=value``: changes to the raw configuration before it is checked against the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slim.config.read import parse_yaml
+from slim.errors import ConfigError
+
+Path_ = tuple[str | int, ...]
+
+
+def split_override(text: str) -> tuple[list[str], Any]:
+    """``"Train.loader.batch_size_per_card=8"`` -> (["Train", "loader", "batch_size_per_card"], 8).
+
+    Splits on the first ``=`` only; the value is YAML, an empty one is null.
+    """
+    name, equals, value = text.partition("=")
+    parts = name.strip().split(".")
+    if not equals:
+        raise ConfigError(f"{_cut(text)!r} has no '='", where="-o", remedy="write -o Section.key=value")
+    if not all(part.strip() for part in parts):
+        raise ConfigError(
+            f"{_cut(name)!r} has an empty name", where="-o", remedy="write -o Section.key=value"
+        )
+    return [part.strip() for part in parts], parse_yaml(value, f"-o {_cut(name.strip())}")
+
+
+def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[Path_]:
+    """Apply overrides in order, in place; later ones win. Returns the paths that were set.
+
+    Sections that are absent or null are created, so that the schema judges the name. List entries are
+    addressed by index. Raises ConfigError for a path through a plain value or past a list's end.
+    """
+    return [_apply(data, *split_override(text)) for text in overrides]
+
+
+def _apply(data: dict[str, Any], parts: list[str], value: Any) -> Path_:
+    here: Any = data
+    path: list[str | int] = []
+    for part in parts[:-1]:
+        step = _step(here, part, path)
+        if isinstance(here, dict) and here.get(step) is None:
+            here[step] = {}
+        elif isinstance(here, list) and here[int(step)] is None:
+            here[int(step)] = {}
+        here = here[step]
+        path.append(step)
+    last = _step(here, parts[-1], path)
+    here[last] = value
+    return (*path, last)
+
+
+def _step(here: Any, part: str, path: list[str | int]) -> str | int:
+    at = ".".join(str(p) for p in path)
+    if isinstance(here, dict):
+        return part
+    if not isinstance(here, list):
+        raise ConfigError(
+            f"{at} is {_cut(repr(here))}, a value without keys",
+            where=f"-o {_cut(f'{at}.{part}')}",
+            remedy=f"set {at} itself",
+        )
+    if not part.isascii() or not part.isdigit():
+        raise ConfigError(
+            f"{at} is a list, {_cut(part)!r} is no index",
+            where=f"-o {_cut(f'{at}.{part}')}",
+            remedy=f"use {at}.0 to {at}.{len(here) - 1}" if here else f"set {at} itself",
+        )
+    index = int(part[:9])
+    if index >= len(here):
+        raise ConfigError(
+            f"{at} has {len(here)} entries, index {index} is past its end",
+            where=f"-o {_cut(f'{at}.{part}')}",
+            remedy=f"use {at}.0 to {at}.{len(here) - 1}" if here else f"set {at} itself",
+        )
+    return index
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
