@@ -1,9 +1,9 @@
 """Training batches that depend on nothing but (seed, step), so that a resumed run sees the same ones.
 
 How a batch comes about: epoch ``e`` is a permutation seeded by (seed, e); the permutations follow each
-other in one endless row. ``pool`` positions of that row form a pool (with a fixed width: one batch). In a
-pool, lines that cannot be used are replaced by their good neighbours; with ``width="auto"`` the pool is
-sorted by width and cut into batches, whose order is seeded, so that short lines are not padded to long.
+other in one endless row. Sixteen batches of that row form a pool. In a pool, lines that cannot be used are
+replaced by their good neighbours; with ``width="auto"`` the pool is sorted by width before it is cut into
+batches, whose order is seeded then, so that short lines are not padded to long ones.
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ class TrainBatches:
         self._auto = width == "auto" and spec.kind == "rec"
         self._limit = width if isinstance(width, int) else spec.input.width
         self._classes = class_numbers(spec.labels)
-        self._pool_batches = POOL_BATCHES if self._auto else 1
         # Caches only: both are pure functions of their arguments.
         self._permutation = lru_cache(maxsize=2)(self._make_permutation)
         self._pool = lru_cache(maxsize=2)(self._make_pool)
@@ -124,7 +123,7 @@ class TrainBatches:
         """The batch of a step, counted from 0."""
         if step < 0:
             raise InputError(f"step is {step}, must be at least 0")
-        slots = self._pool(step // self._pool_batches)[step % self._pool_batches]
+        slots = self._pool(step // POOL_BATCHES)[step % POOL_BATCHES]
         width = max(slot.width for slot in slots) if self._auto else self._limit
         images, used = self._images(slots, step, width)
         lengths = np.array([len(slot.classes) for slot in used], np.int64)
@@ -159,7 +158,7 @@ class TrainBatches:
         return int(self._permutation(epoch)[inside])
 
     def _make_pool(self, pool: int) -> list[list[_Slot]]:
-        size = self._pool_batches * self.batch_size
+        size = POOL_BATCHES * self.batch_size
         found = [self._slot(self._number_at(pool * size + k)) for k in range(size)]
         slots = _fill_gaps(found)
         if slots is None:
@@ -168,10 +167,11 @@ class TrainBatches:
                 where=self.dataset.where(self._number_at(pool * size)),
                 remedy=f"texts must fit {self._limit // TIME_STRIDE} time steps of width {self._limit}",
             )
-        if not self._auto:
-            return [slots]
-        slots.sort(key=lambda slot: slot.width)  # stable: equal widths keep the shuffled order
+        if self._auto:
+            slots.sort(key=lambda slot: slot.width)  # stable: equal widths keep the shuffled order
         batches = [slots[k : k + self.batch_size] for k in range(0, size, self.batch_size)]
+        if not self._auto:
+            return batches
         order = np.random.default_rng([self.seed, 2, pool]).permutation(len(batches))
         return [batches[k] for k in order]
 

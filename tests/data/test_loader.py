@@ -113,7 +113,7 @@ def test_texts_that_do_not_fit_the_width_are_left_out_and_counted(write_set: Wri
 def test_no_text_fits(write_set: Writer) -> None:
     batches = TrainBatches(_open(write_set(["abcdefghij"])), REC, 2, 0, width=32)
     with pytest.raises(
-        InputError, match="none of 2 training lines .* texts must fit 8 time steps of width 32"
+        InputError, match="none of 32 training lines .* texts must fit 8 time steps of width 32"
     ):
         batches.batch_at(0)
 
