@@ -1,0 +1,32 @@
+"""slim doctor"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from slim.cli import common
+
+
+@click.command(name="doctor")
+@common.json_option
+def command(as_json: bool) -> None:
+    """Versions found and needed, and what each missing piece disables; exit 3 when something is missing."""
+    from slim.doctor import diagnose
+    from slim.errors import ToolMissing
+
+    findings = diagnose()
+
+    def text() -> str:
+        lines = []
+        for f in findings:
+            lines.append(f"{'ok ' if f.ok else 'NO '} {f.name}: {f.found}" + ("" if f.ok else f", needed {f.needed}"))
+            if not f.ok:
+                lines.append(f"    without it: {f.disables}; {f.remedy}")
+        return "\n".join(lines)
+
+    common.emit({"findings": [asdict(f) for f in findings]}, as_json, text)
+    missing = [f.name for f in findings if not f.ok]
+    if missing:
+        raise ToolMissing(f"{len(missing)} missing or wrong: {', '.join(missing)}", remedy="see the list above")

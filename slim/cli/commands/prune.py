@@ -1,0 +1,61 @@
+"""slim prune"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slim.cli import common
+
+
+@click.command(cls=common.Command, name="prune")
+@common.config_options()
+@common.model_option
+@common.out_option
+@click.option("--show-groups", is_flag=True, help="Print the groups of tied channels and stop.")
+@common.seed_option
+@common.json_option
+def command(
+    config: str,
+    overrides: tuple[str, ...],
+    model: str | None,
+    out: Path | None,
+    show_groups: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Cut whole groups of filters (FPGM, L1, L2), re-estimate BatchNorm, finetune.
+
+    \b
+    slim prune -c rec/en_number_demo
+    slim prune -c my.yml --model best_accuracy.pdparams -o Prune.flops=0.2 --out p1
+    """
+    reporter = common.reporter()
+    loaded = common.load(config, overrides, reporter)
+    if show_groups:
+        _groups(loaded, model, reporter, as_json)
+        return
+    from slim.pipeline import stages
+
+    result = stages.prune(loaded, model=model, out=out, seed=seed, progress=reporter)
+    common.emit(result.to_json(), as_json, lambda: common.stage_text(result))
+
+
+def _groups(config: Any, model: str | None, reporter: Any, as_json: bool) -> None:
+    from prune.stage import show_groups
+    from slim.pipeline.opening import open_model
+    from slim.report import text_table
+
+    groups = show_groups(open_model(model, config, reporter))
+
+    def text() -> str:
+        headers = ("group", "channels", "prunable", "members")
+        rows = [
+            (g["name"], str(g["size"]), "yes" if g["prunable"] else str(g["reason"]), ", ".join(g["layers"]))
+            for g in groups
+        ]
+        return text_table(headers, rows)
+
+    common.emit({"groups": groups}, as_json, text)

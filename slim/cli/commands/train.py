@@ -1,0 +1,31 @@
+"""slim train"""
+
+from __future__ import annotations
+
+import click
+
+from slim.cli import common
+
+
+@click.command(cls=common.Command, name="train")
+@common.config_options()
+@click.option("--strict", is_flag=True, help="One bad image or character stops; default: above 0.1%.")
+@common.seed_option
+@common.json_option
+def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int, as_json: bool) -> None:
+    """Train by a PaddleOCR config; a stopped run in Global.save_model_dir goes on where it was.
+
+    \b
+    slim train -c my.yml -o Global.pretrained_model=best_accuracy Global.epoch_num=5
+    """
+    from slim.pipeline.training import train_model
+
+    reporter = common.reporter()
+    loaded = common.load(config, overrides, reporter)
+    result = train_model(loaded, strict=strict, seed=seed, progress=reporter)
+
+    def text() -> str:
+        best = f"{result['metric']} {result['best_metric']:.4f} at step {result['best_step']}"
+        return f"{result['out']}: {result['steps']} steps, best {best}"
+
+    common.emit(result, as_json, text)

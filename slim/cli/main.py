@@ -1,0 +1,73 @@
+"""Entry point: runs a command and turns every outcome into one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from slim.cli.app import app
+from slim.errors import SlimError, StageFailed
+from slim.shadow import check_shadowing
+
+INTERRUPTED = 130
+_TRACEBACK = "SLIM_TRACEBACK"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``slim`` and exit: 0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    code = run(args)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads stdout any more (`slim ... | head`): leave without Python's own complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line and return its exit code; messages are printed here and nowhere else."""
+    as_json = "--json" in args
+    try:
+        check_shadowing()
+        app.main(args=list(args), prog_name="slim", standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except click.exceptions.Abort:
+        return _interrupted(as_json)
+    except click.ClickException as error:
+        return _fail(_click_line(error), 2, as_json)
+    except KeyboardInterrupt:
+        return _interrupted(as_json)
+    except SlimError as error:
+        return _fail(str(error), error.exit_code, as_json)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:  # a bug of ours: still one line, the traceback on request
+        if os.environ.get(_TRACEBACK):
+            raise
+        line = f"unexpected {type(error).__name__}: {error}; set {_TRACEBACK}=1 and report the traceback"
+        return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json)
+
+
+def _click_line(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    hint = f"; see '{context.command_path} --help'" if context is not None else ""
+    return text.rstrip(".") + hint
+
+
+def _interrupted(as_json: bool) -> int:
+    return _fail("interrupted; run the same command again to go on where it can be resumed", INTERRUPTED, as_json)
+
+
+def _fail(line: str, code: int, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
+    print(f"slim: {line}", file=sys.stderr)
+    return code

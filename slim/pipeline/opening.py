@@ -1,0 +1,73 @@
+"""Finding a model: bundled weights, a checkpoint, or a folder one of our stages wrote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slim import zoo
+from slim.artifact import MANIFEST
+from slim.errors import InputError, UsageError
+from slim.progress import Reporter
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config import Config
+
+
+def open_model(source: str | None, config: Config | None, progress: Reporter) -> Bundle:
+    """The model a command line means.
+
+    Args:
+        source: ``zoo:NAME`` or a bundled name, a .pdparams file (extension optional), an artifact folder;
+            None: ``Global.pretrained_model`` of the config.
+        config: describes the net of a checkpoint; None: it is inferred from the weights, and said so.
+    Raises:
+        InputError: nothing of that name; CheckpointError: it does not fit the net.
+    """
+    name = source or _configured(config)
+    if name.startswith(zoo.PREFIX) or (name in zoo.MODELS and not Path(name).exists()):
+        return _bundled(name, config)
+    path = Path(name)
+    if path.is_dir():
+        return _folder(path)
+    from slim.bundle import checkpoint_path, from_checkpoint
+    from slim.config.spec import model_spec
+
+    if not checkpoint_path(path).is_file():
+        raise InputError(
+            "no such model", where=name, remedy="give zoo:NAME, a .pdparams file or a folder written by slim"
+        )
+    if config is not None:
+        return from_checkpoint(model_spec(config), path)
+    from slim.infer import infer_spec
+
+    return from_checkpoint(infer_spec(checkpoint_path(path), progress), path)
+
+
+def _configured(config: Config | None) -> str:
+    if config is None or not config.Global.pretrained_model:
+        raise UsageError("no model to start from", remedy="give --model or set Global.pretrained_model")
+    return config.Global.pretrained_model
+
+
+def _bundled(name: str, config: Config | None) -> Bundle:
+    from slim.bundle import from_checkpoint
+    from slim.config import find_config, load_config
+    from slim.config.spec import model_spec
+
+    model = zoo.find(name)
+    own = config if config is not None else load_config(find_config(model.config))
+    return replace(from_checkpoint(model_spec(own), model.path), source=f"{zoo.PREFIX}{model.name}")
+
+
+def _folder(path: Path) -> Bundle:
+    if not (path / MANIFEST).is_file():
+        raise InputError(
+            "is a folder without manifest.json", where=path, remedy="give a folder written by slim train/prune/quant"
+        )
+    from quant.wrap import restore
+    from slim.bundle import from_artifact
+
+    return from_artifact(path, restore)

@@ -1,0 +1,103 @@
+"""Tables from a report: for a terminal, for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADERS = ("model", "stage", "params", "FLOPs", "inference", "arm nb", "x86 nb", "accuracy", "drop", "latency")
+
+
+def kilo(count: float | None) -> str:
+    """A count in thousands or millions; "-" for None.
+
+    >>> kilo(113_000), kilo(2_600_000), kilo(None)
+    ('113.0k', '2.60M', '-')
+    """
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.2f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"
+
+
+def stage_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The stages of one report as cells in the order of HEADERS."""
+    return [_cells(str(report["model"]), row) for row in report["stages"]]
+
+
+def _cells(model: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        model,
+        str(row["stage"]),
+        kilo(row.get("params")),
+        kilo(row.get("flops")),
+        _bytes(row.get("inference_bytes")),
+        _bytes(row.get("arm_bytes")),
+        _bytes(row.get("x86_bytes")),
+        _accuracy(row),
+        _drop(row.get("drop")),
+        f"{row['latency_ms']:.1f} ms" if row.get("latency_ms") is not None else "-",
+    )
+
+
+def _bytes(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _accuracy(row: Mapping[str, Any]) -> str:
+    if row.get("accuracy") is None:
+        return "-"
+    return f"{100 * row['accuracy']:.2f}% of {row['images']:,}"
+
+
+def _drop(drop: Mapping[str, Any] | None) -> str:
+    if drop is None:
+        return "-"
+    return f"{drop['points']:+.2f} [{drop['low']:+.2f}, {drop['high']:+.2f}]"
+
+
+def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by spaces; numbers to the right from the third column on.
+
+    >>> print(text_table(("a", "b"), [("x", "1")]))
+    a  b
+    x  1
+    """
+    widths = [max(len(str(row[i])) for row in [headers, *rows]) for i in range(len(headers))]
+    lines = []
+    for row in [headers, *rows]:
+        cells = [
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as a Markdown table."""
+    lines = ["| " + " | ".join(row) + " |" for row in [headers, ["---"] * len(headers), *rows]]
+    return "\n".join(lines)
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """Table of the stages, then the checks, then what a reader must know."""
+    parts = [text_table(HEADERS, stage_rows(report)), ""]
+    parts += [check_line(check) for check in report["checks"]]
+    parts += [f"note: {note}" for note in report.get("notes", [])]
+    return "\n".join(parts)
+
+
+def report_markdown(report: Mapping[str, Any]) -> str:
+    """The report for a pull request."""
+    parts = [f"# {report['model']}", "", markdown_table(HEADERS, stage_rows(report)), "", "## Checks", ""]
+    parts += [f"- {check_line(check)}" for check in report["checks"]]
+    if report.get("notes"):
+        parts += ["", "## Notes", "", *[f"- {note}" for note in report["notes"]]]
+    return "\n".join(parts) + "\n"
+
+
+def check_line(check: Mapping[str, Any]) -> str:
+    """One check as JSON data, as a line."""
+    value = "NaN" if check["value"] is None else f"{check['value']:g}"
+    verdict = "pass" if check["passed"] else "FAIL"
+    return f"{verdict}  {check['name']}: {value} {check['relation']} {check['bound']:g} {check['unit']}"
