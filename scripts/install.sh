@@ -23,11 +23,14 @@ wanted_stamp() {
         sha256sum | cut -d' ' -f1
 }
 
-runs_here() { # the environment's interpreter runs, is 3.10 and believes to live in this folder
+runs_here() { # the environment's interpreter runs, is 3.10, has pip, and was made in this very folder
     [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -c '
-import os, sys
-ok = sys.version_info[:2] == (3, 10) and os.path.realpath(sys.prefix) == os.path.realpath(sys.argv[1])
-raise SystemExit(not ok)' "$VENV" >/dev/null 2>&1 </dev/null &&
+import os, re, sys
+home = os.path.realpath(sys.argv[1])
+text = open(os.path.join(home, "bin", "activate"), encoding="utf-8").read()
+made = re.search(r"VIRTUAL_ENV=([\"\x27]?)(/.+)\1", text)
+same = os.path.realpath(sys.prefix) == home and made and os.path.realpath(made[2]) == home
+raise SystemExit(not (same and sys.version_info[:2] == (3, 10)))' "$VENV" >/dev/null 2>&1 </dev/null &&
         "$VENV/bin/python" -m pip --version >/dev/null 2>&1 </dev/null
 }
 
