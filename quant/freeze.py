@@ -1,0 +1,82 @@
+"""From a quantized bundle to an inference program in the old quantization format.
+
+The program holds float32 weights and the ops fake_channel_wise_quantize_dequantize_abs_max (weights)
+and fake_quantize_dequantize_moving_average_abs_max (inputs, is_test, fixed scale) in front of each
+quantized conv2d, depthwise_conv2d and matmul_v2. Paddle runs it as the simulation of int8; ``opt`` turns
+it into int8 kernels. Weights in it are not yet rounded, so the inference files do not shrink.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paddle
+
+from quant import wrap
+from quant.paddle_qat import qat, quietly
+from quant.scheme import QuantScheme
+from slim.errors import InputError, StageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from slim.bundle import Bundle
+
+SUFFIXES = (".pdmodel", ".pdiparams")
+INPUT_NAME = "x"
+
+
+def save_inference(bundle: Bundle, prefix: Path, input_shape: Sequence[int | None]) -> None:
+    """Write ``prefix``.pdmodel and ``prefix``.pdiparams of a quantized bundle.
+
+    Args:
+        bundle: finalized, with its scheme; it is not changed.
+        prefix: path without extension; both files are written aside, then renamed.
+        input_shape: N, C, H, W; None where any size may come, e.g. (None, 3, 32, None).
+    Raises:
+        InputError: the bundle is a float model, or the folder cannot be written.
+        StageFailed: the net is not finalized, or Paddle cannot save it.
+
+    The same bundle and shape give the same bytes: the program's names come from a fresh net.
+    """
+    if bundle.scheme is None:
+        raise InputError("is a float model", where=bundle.source, remedy="quantize it first")
+    scheme = QuantScheme.from_json(bundle.scheme)
+    wrap.require_clips(wrap.read_clips(bundle.net), scheme)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{prefix.name}-", dir=prefix.parent))
+    try:
+        _save(bundle, scheme, aside / prefix.name, list(input_shape))
+        for suffix in SUFFIXES:
+            os.replace(aside / (prefix.name + suffix), prefix.with_name(prefix.name + suffix))
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _save(bundle: Bundle, scheme: QuantScheme, prefix: Path, shape: list[int | None]) -> None:
+    with quietly(), paddle.utils.unique_name.guard(), _own_scope():
+        net = bundle.clone(wrap.restore).net
+        net.eval()
+        spec = [paddle.static.InputSpec(shape, "float32", INPUT_NAME)]
+        try:
+            # full_graph: without it a failed trace silently falls back to running python.
+            program = paddle.jit.to_static(net, input_spec=spec, full_graph=True)
+            qat(scheme).save_quantized_model(program, str(prefix))
+        except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+            raise StageFailed(f"Paddle cannot save the quantized net ({str(error)[:300]})") from error
+
+
+@contextmanager
+def _own_scope() -> Iterator[None]:
+    """Variables of the saved program must not land in the process's scope, nor static mode stay on."""
+    try:
+        with paddle.static.scope_guard(paddle.static.Scope()):
+            yield
+    finally:
+        paddle.disable_static()
