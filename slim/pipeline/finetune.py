@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from slim.config import TrainRecipe
     from slim.data.dataset import TrainingData
     from slim.data.loader import TrainBatches
+    from slim.data.tolerance import Tolerance
     from slim.spec import ModelSpec
 
 
 def batches(
-    spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int, *, augment: bool | None = None
+    spec: ModelSpec,
+    data: TrainingData,
+    recipe: TrainRecipe,
+    seed: int,
+    *,
+    augment: bool | None = None,
+    tolerance: Tolerance | None = None,
 ) -> TrainBatches:
     """Batches for a recipe; lines of similar width go together unless the recipe fixes a width."""
     from slim.data.augment import augmentation
@@ -31,6 +38,7 @@ def batches(
         seed,
         augment=augmentation(spec.kind) if wanted else None,
         width=width if spec.kind == "rec" else None,
+        tolerance=tolerance,
     )
 
 

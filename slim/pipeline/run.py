@@ -1,0 +1,163 @@
+"""All stages by one recipe, each resumable, each done again only when what it depends on changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim.artifact import MANIFEST, verify
+from slim.errors import ArtifactError, ConfigError
+from slim.pipeline import stages
+from slim.pipeline.checking import check_artifact
+from slim.pipeline.exporting import export_nb
+from slim.pipeline.opening import open_model
+from slim.progress import Reporter
+
+if TYPE_CHECKING:
+    from slim.config import Config
+
+FLOAT = "float"
+_KEPT = ("model.arm.nb", "model.x86.nb", "labels.txt", "preprocess.json", "report.json", "report.md", "predictions.jsonl")
+
+
+def run_recipe(
+    config: Config,
+    *,
+    model: str | None,
+    out: Path | None,
+    targets: tuple[str, ...] | None,
+    fresh: bool,
+    seed: int,
+    progress: Reporter,
+) -> dict[str, Any]:
+    """Prune, quantize, export and check; the float original is exported with the same options beside them.
+
+    Folders below ``out``: ``prune``, ``quant``, ``export``, ``float``; the files an app and a CI need are
+    copied to ``out`` itself. Returns the report of the check.
+
+    Raises:
+        ConfigError: a stage is asked for whose section is missing.
+    """
+    root = out or config.out_folder
+    wanted = config.Run.stages if config.Run else ("prune", "quant", "export", "check")
+    if "check" in wanted and "export" not in wanted:
+        raise ConfigError("Run.stages has check without export", where=config.source, remedy="add export")
+    config = with_targets(config, targets)
+    runner = _Runner(config, root, fresh, seed, progress)
+    original = model
+    for name in ("prune", "quant"):
+        if name in wanted:
+            model = runner.stage(name, model)
+    if "export" not in wanted:
+        return {"model": config.name, "checks": [], "stages": [], "out": str(root), "notes": []}
+    runner.export(FLOAT, original)
+    folder = runner.export("export", model)
+    if "check" not in wanted:
+        return {"model": config.name, "checks": [], "stages": [], "out": str(folder), "notes": []}
+    report = check_artifact(
+        Path(folder), config, original=original, baseline=root / FLOAT, seed=seed, progress=progress
+    )
+    _publish(Path(folder), root)
+    return report
+
+
+def with_targets(config: Config, targets: tuple[str, ...] | None) -> Config:
+    """The configuration with Export.targets replaced when the command line names some."""
+    if targets is None:
+        return config
+    from slim.config import ExportSection
+
+    section = (config.Export or ExportSection()).model_copy(update={"targets": targets})
+    return config.model_copy(update={"Export": section})
+
+
+class _Runner:
+    """Does a stage, or finds it done: same recipe, parent, seed, data and tool versions."""
+
+    def __init__(self, config: Config, root: Path, fresh: bool, seed: int, progress: Reporter) -> None:
+        self.config, self.root, self.fresh, self.seed, self.progress = config, root, fresh, seed, progress
+
+    def stage(self, name: str, model: str | None) -> str:
+        dest = self.root / name
+        section = getattr(self.config, "Prune" if name == "prune" else "Quant")
+        if section is None:
+            title = name.capitalize()
+            raise ConfigError(f"has no {title} section", where=self.config.source, remedy=f"add {title}, or Run.stages")
+        do: Callable[[], object]
+        if name == "prune":
+            do = lambda: stages.prune(  # noqa: E731
+                self.config, model=model, out=dest, seed=self.seed, progress=self.progress
+            )
+        else:
+            do = lambda: stages.quant(  # noqa: E731
+                self.config, model=model, out=dest, mode=None, seed=self.seed, progress=self.progress
+            )
+        self._once(name, dest, model, section.model_dump(mode="json"), do, data=True)
+        return str(dest)
+
+    def export(self, name: str, model: str | None) -> str:
+        from slim.config import ExportSection
+
+        dest = self.root / name
+        section = self.config.Export or ExportSection()
+        self._once(
+            name,
+            dest,
+            model,
+            section.model_dump(mode="json"),
+            lambda: export_nb(
+                model, self.config, out=dest, targets=None, seed=self.seed, progress=self.progress
+            ).require(),
+        )
+        return str(dest)
+
+    def _once(
+        self,
+        name: str,
+        dest: Path,
+        model: str | None,
+        recipe: dict[str, Any],
+        do: Callable[[], object],
+        *,
+        data: bool = False,
+    ) -> None:
+        if not self.fresh and self._done(dest, model, recipe, data):
+            self.progress.info(f"{name}: already done in {dest}")
+            return
+        self.progress.info(f"{name}: {dest}")
+        do()
+
+    def _done(self, dest: Path, model: str | None, recipe: dict[str, Any], data: bool) -> bool:
+        if not (dest / MANIFEST).is_file():
+            return False
+        try:
+            manifest = verify(dest)
+        except ArtifactError as error:
+            self.progress.warn(f"{error}: done again")
+            return False
+        parent = open_model(model, self.config, self.progress).sha256()
+        if (manifest.parent, dict(manifest.recipe), manifest.seed) != (parent, recipe, self.seed):
+            return False
+        return not data or dict(manifest.data) == self._data()
+
+    def _data(self) -> dict[str, Any]:
+        from slim.pipeline.datasets import dataset
+
+        kind = self.config.kind
+        return {
+            "train": dataset(self.config, "train", kind, self.seed).describe(),
+            "eval": dataset(self.config, "eval", kind).describe(),
+        }
+
+
+def _publish(folder: Path, root: Path, names: Sequence[str] = _KEPT) -> None:
+    """Copy the results to the top of the run's folder, each aside first."""
+    for name in names:
+        source = folder / name
+        if source.is_file():
+            aside = root / f".{name}.tmp-{os.getpid()}"
+            shutil.copy2(source, aside)
+            os.replace(aside, root / name)

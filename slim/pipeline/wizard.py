@@ -1,0 +1,99 @@
+"""A recipe from nothing but weights and a label file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim.errors import InputError
+from slim.pipeline.opening import open_model
+from slim.progress import Reporter
+
+if TYPE_CHECKING:
+    from slim.config import Config
+
+_EVAL_SHARE = 0.2
+_MIN_LINES = 20
+_STEPS = 200
+_BATCH = 32
+
+
+def recipe_for(model: str, data: Path, overrides: Sequence[str], progress: Reporter) -> Config:
+    """The default recipe for a model: light pruning, QAT, ARM file, check on lines training never saw.
+
+    The label file is split once by the hash of each line (one in five is kept for evaluation), so that
+    the same file always splits the same way; the two halves are written to ``output/<model>/data``.
+
+    Raises:
+        InputError: the label file has fewer than 20 lines.
+    """
+    from slim.config import config_from
+
+    bundle = open_model(model, None, progress)
+    spec = bundle.spec
+    folder = Path("output") / spec.name
+    train, held = _split(data, folder / "data")
+    progress.info(f"{data}: {train[1]} lines for training, {held[1]} for evaluation, in {folder / 'data'}")
+    finetune = {"steps": _STEPS, "batch_size": _BATCH, "lr": 5e-4, "warmup_steps": 20, "distill": 0.5}
+    settings: dict[str, Any] = {
+        "Global": {"model_name": spec.name, "pretrained_model": model, **_dictionary(spec.labels, folder, spec.kind)},
+        "Architecture": dict(spec.arch),
+        "Train": _section(train[0], data.parent),
+        "Eval": _section(held[0], data.parent),
+        "Prune": {"flops": 0.1, "images": min(256, train[1]), "Finetune": finetune},
+        "Quant": {"images": min(256, train[1]), "Finetune": finetune},
+        "Export": {"targets": ["arm"]},
+        "Check": {"images": held[1], "simulation_images": min(500, held[1])},
+        "Run": {"out": str(folder)},
+    }
+    return config_from(settings, overrides, notices=progress.info)
+
+
+def _section(label_file: Path, folder: Path) -> dict[str, Any]:
+    return {
+        "dataset": {
+            "name": "SimpleDataSet",
+            "data_dir": str(folder),
+            "label_file_list": [str(label_file)],
+        }
+    }
+
+
+def _dictionary(labels: Sequence[str], folder: Path, kind: str) -> dict[str, Any]:
+    if kind != "rec":
+        return {}
+    space = labels[-1] == " " and labels.count(" ") >= 1
+    characters = list(labels[1:-1]) if space else list(labels[1:])
+    path = folder / "data" / "dictionary.txt"
+    _write(path, [character.encode() + b"\n" for character in characters])
+    return {"character_dict_path": str(path), "use_space_char": space}
+
+
+def _split(data: Path, folder: Path) -> tuple[tuple[Path, int], tuple[Path, int]]:
+    try:
+        lines = [line for line in data.read_bytes().splitlines(keepends=True) if line.strip()]
+    except OSError as error:
+        raise InputError(f"cannot read ({error.strerror})", where=data) from error
+    if len(lines) < _MIN_LINES:
+        raise InputError(f"has {len(lines)} lines, the least is {_MIN_LINES}", where=data, remedy="add more lines")
+    held = [line for line in lines if hashlib.sha256(line).digest()[0] < 256 * _EVAL_SHARE]
+    train = [line for line in lines if hashlib.sha256(line).digest()[0] >= 256 * _EVAL_SHARE]
+    if not held or not train:
+        held, train = lines[::5], [line for i, line in enumerate(lines) if i % 5]
+    paths = folder / "train.txt", folder / "eval.txt"
+    _write(paths[0], train)
+    _write(paths[1], held)
+    return (paths[0], len(train)), (paths[1], len(held))
+
+
+def _write(path: Path, lines: Sequence[bytes]) -> None:
+    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines))
+        os.replace(aside, path)
+    except OSError as error:
+        raise InputError(f"cannot write ({error.strerror})", where=path) from error
