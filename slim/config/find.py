@@ -27,10 +27,12 @@ def find_config(name_or_path: str | Path, root: Path | None = None) -> Path:
     Raises:
         ConfigError: nothing of that name (with the nearest one), or several.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        return path
-    name = str(name_or_path)
+    path, name = Path(name_or_path), str(name_or_path)
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise ConfigError(f"is not a usable path ({error.strerror})", where=f"{name[:60]}...") from error
     known = list_configs(root)
     wanted = name.removesuffix(".yml").removeprefix("configs/")
     if wanted in known:

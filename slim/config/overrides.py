@@ -28,10 +28,15 @@ def split_override(text: str) -> tuple[list[str], Any]:
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[Path_]:
-    """Apply overrides in order, in place; later ones win. Returns the paths that were set.
+    """Apply overrides in order, in place; later ones win.
 
     Sections that are absent or null are created, so that the schema judges the name. List entries are
-    addressed by index. Raises ConfigError for a path through a plain value or past a list's end.
+    addressed by index.
+
+    Returns:
+        For each override the path of the outermost value it has put there: what it is to blame for.
+    Raises:
+        ConfigError: a path through a plain value or past a list's end, or a value that is not YAML.
     """
     return [_apply(data, *split_override(text)) for text in overrides]
 
@@ -39,17 +44,17 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str]) -> list[Path
 def _apply(data: dict[str, Any], parts: list[str], value: Any) -> Path_:
     here: Any = data
     path: list[str | int] = []
+    created: Path_ | None = None
     for part in parts[:-1]:
         step = _step(here, part, path)
-        if isinstance(here, dict) and here.get(step) is None:
-            here[step] = {}
-        elif isinstance(here, list) and here[int(step)] is None:
-            here[int(step)] = {}
-        here = here[step]
         path.append(step)
+        if (here.get(step) if isinstance(here, dict) else here[int(step)]) is None:
+            here[step] = {}
+            created = created or tuple(path)
+        here = here[step]
     last = _step(here, parts[-1], path)
     here[last] = value
-    return (*path, last)
+    return created or (*path, last)
 
 
 def _step(here: Any, part: str, path: list[str | int]) -> str | int:

@@ -143,9 +143,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path, *, limit: int = MAX_BYTES) -> str:
     """UTF-8 text of a file of at most ``limit`` bytes; raises ConfigError."""
-    if path.is_dir():
-        raise ConfigError("is a folder, must be a file", where=path, remedy="give the .yml file")
     try:
+        if path.is_dir():
+            raise ConfigError("is a folder, must be a file", where=path, remedy="give the .yml file")
         with path.open("rb") as file:
             raw = file.read(limit + 1)
     except FileNotFoundError as error:

@@ -89,6 +89,9 @@ def _places(root: type[Section]) -> dict[str, tuple[str, ...]]:
 
 
 def place_of(root: type[Section], name: str) -> str | None:
-    """The path where a key of exactly this name is known, when there is only one such place."""
+    """The path where a key of exactly this name is known, unless it is known in many places.
+
+    Two are few enough: Train and Eval hold the same keys, and Train comes first.
+    """
     paths = _places(root).get(name, ())
-    return paths[0] if len(paths) == 1 else None
+    return paths[0] if 1 <= len(paths) <= 2 else None
