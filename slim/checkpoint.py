@@ -108,7 +108,7 @@ def _scan(data: bytes, path: Path) -> None:
                 raise CheckpointError(
                     f"uses the pickle opcode {op.name}, which a checkpoint never needs", where=path
                 )
-            if op.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(arg) > len(data):
+            if op.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(arg or 0) > len(data):
                 raise _damaged(path, f"memo index {arg} is larger than the file")
     except (ValueError, IndexError, UnicodeError, OverflowError) as error:
         raise _damaged(path, str(error)) from error
@@ -122,7 +122,7 @@ def _damaged(path: Path, detail: str) -> CheckpointError:
     )
 
 
-class _Array(np.ndarray):  # type: ignore[type-arg]
+class _Array(np.ndarray):
     """An array being unpickled; its bytes are charged to the file's budget."""
 
     budget: list[int]

@@ -1,0 +1,7 @@
+"""The only training loop: training, finetuning, quantization-aware training and distillation."""
+
+from slim.training.hooks import BatchSource, FitResult, Hook
+from slim.training.loop import fit
+from slim.training.norm import reestimate_bn
+
+__all__ = ["BatchSource", "FitResult", "Hook", "fit", "reestimate_bn"]

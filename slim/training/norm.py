@@ -1,0 +1,76 @@
+"""BatchNorm in training: frozen statistics, and statistics measured anew after a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import paddle
+from paddle import nn
+
+from slim.errors import StageFailed
+from slim.progress import Reporter, Silent
+from slim.training.hooks import BatchSource
+
+_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D)
+
+
+def norms(net: nn.Layer) -> list[nn.Layer]:
+    """Every BatchNorm layer of a net."""
+    return [layer for layer in net.sublayers(include_self=True) if isinstance(layer, _NORMS)]
+
+
+def to_training(net: nn.Layer, *, freeze_bn: bool) -> None:
+    """Training mode; with ``freeze_bn`` BatchNorm keeps using, and not changing, its statistics."""
+    net.train()
+    if freeze_bn:
+        for layer in norms(net):
+            layer.eval()
+
+
+@contextmanager
+def _only_norms_training(net: nn.Layer) -> Iterator[list[nn.Layer]]:
+    modes = [(layer, layer.training) for layer in net.sublayers(include_self=True)]
+    layers = norms(net)
+    momenta = [layer._momentum for layer in layers]
+    net.eval()
+    for layer in layers:
+        layer.training = True
+    try:
+        yield layers
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer._momentum = momentum
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def reestimate_bn(
+    net: nn.Layer, batches: BatchSource, n_batches: int, *, progress: Reporter | None = None
+) -> None:
+    """Replace BatchNorm's running statistics by their plain average over ``n_batches`` batches.
+
+    Batch k (from 0) enters with momentum k / (k + 1), which makes the running value the mean of all
+    batches so far and forgets the old one. Weights do not change; modes and momenta are put back.
+    0 batches leave the net as it is.
+
+    Raises:
+        StageFailed: a statistic came out as NaN or infinity.
+    """
+    with (
+        _only_norms_training(net) as layers,
+        (progress or Silent()).task("batch norm statistics", n_batches) as task,
+        paddle.no_grad(),
+    ):
+        for k, batch in enumerate(batches.iterate(0, n_batches)):
+            for layer in layers:
+                layer._momentum = k / (k + 1)
+            net(paddle.to_tensor(batch.image))
+            task.advance(1)
+    for path, layer in net.named_sublayers():
+        if isinstance(layer, _NORMS) and not bool(
+            paddle.isfinite(layer._mean).all() & paddle.isfinite(layer._variance).all()
+        ):
+            raise StageFailed(
+                "BatchNorm statistics are NaN or infinite", where=path, remedy="remove fewer channels"
+            )
