@@ -1,0 +1,227 @@
+"""Program fixes: what Paddle 2.6 exports and Paddle-Lite 2.13 cannot digest, cured on the ProgramDesc.
+
+Each pass is a function from a ProgramDesc (changed in place) to the number of places it changed. It states
+what it assumes; where the assumption does not hold, it leaves the place alone. Results are bit-equal in
+Paddle, which the tests show by running the program before and after.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from export import proto
+from slim.errors import StageFailed
+
+Pass = Callable[[Any], int]
+
+_SHAPE_PARTS = ("ShapeTensorList", "StartsTensorList", "EndsTensorList")
+# Attributes that no code of the Lite runtime reads (operators/*.h at tag v2.13-rc); opt copies them all into
+# the nb, 100 to 130 bytes each.
+DEAD = frozenset({
+    "op_device", "op_callstack", "op_namescope", "op_role", "op_role_var", "with_quant_attr", "use_cudnn",
+    "use_addto", "use_mkldnn", "use_quantizer", "exhaustive_search", "force_fp32_output", "mkldnn_data_type",
+    "Scale_in", "Scale_out", "Scale_x", "Scale_y", "Scale_weights", "Scale_in_eltwise", "fuse_activation",
+    "fuse_alpha", "fuse_beta", "fuse_residual_connection", "fuse_relu_before_depthwise_conv", "place_type",
+    "str_value",
+})  # fmt: skip
+LIVE_THRESHOLDS = frozenset(
+    {"hard_swish_threshold", "fuse_brelu_threshold", "nms_threshold", "score_threshold"}
+)
+DEAD_BY_OP = {
+    "conv2d": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
+    "depthwise_conv2d": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
+    "conv2d_transpose": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
+    "pool2d": frozenset({"is_test", "data_format"}),
+}
+
+
+def fold_conv_bias(program: Any) -> int:
+    """``reshape2(bias) + elementwise_add`` becomes ``elementwise_add(axis=1)`` on the bias itself.
+
+    Lite keeps the reshape and the add at run time (18 + 18 ops in cls); an add on a 1-D bias behind a conv is
+    folded into the conv by opt. Assumes: the reshaped variable is a parameter of shape [C], its new shape is
+    [1, C, 1, 1], only this add reads it, and the other side of the add has rank 4 with C channels.
+    """
+    done = []
+    for op in proto.ops(program):
+        found = _bias_of(program, op) if op.type == "reshape2" else None
+        if found is None:
+            continue
+        add, bias = found
+        for slot in add.inputs:
+            if slot.parameter == "Y":
+                slot.arguments[:] = [bias]
+        _set_int(add, "axis", 1)
+        done.append(op)
+    _remove(program, done)
+    return len(done)
+
+
+def _bias_of(program: Any, op: Any) -> tuple[Any, str] | None:
+    source, target = proto.inputs(op, "X")[0], proto.outputs(op, "Out")[0]
+    bias, shaped = proto.var(program, source), proto.var(program, target)
+    if bias is None or shaped is None or not bias.persistable or len(proto.dims(bias)) != 1:
+        return None
+    channels = proto.dims(bias)[0]
+    users = proto.readers(program, target)
+    if proto.dims(shaped) != (1, channels, 1, 1) or len(users) != 1:
+        return None
+    add, parameter = users[0]
+    if add.type != "elementwise_add" or parameter != "Y":
+        return None
+    other = proto.var(program, proto.inputs(add, "X")[0])
+    if other is None or len(proto.dims(other)) != 4 or proto.dims(other)[1] != channels:
+        return None
+    return add, source
+
+
+def shape_zero_rank_constants(program: Any) -> int:
+    """``fill_constant(shape=[])`` becomes shape [1].
+
+    nn.LSTM with a dynamic batch builds its initial state from such 0-D constants; Lite aborts at run time
+    with "no valid out_shape". Assumes: the constant is only read as one entry of a list of shape parts, where
+    Paddle accepts one-element tensors as well.
+    """
+    count = 0
+    for op in proto.ops(program):
+        tensors = [*proto.inputs(op, "ShapeTensorList"), *proto.inputs(op, "ShapeTensor")]
+        if op.type != "fill_constant" or tensors:
+            continue
+        shape = proto.attr(op, "shape")
+        if shape is None or len(shape.ints) or len(shape.longs):
+            continue
+        target = proto.outputs(op, "Out")[0]
+        users = proto.readers(program, target)
+        if not users or any(parameter not in _SHAPE_PARTS for _, parameter in users):
+            continue
+        (shape.longs if shape.type == proto.LONGS else shape.ints).append(1)
+        variable = proto.var(program, target)
+        if variable is not None:
+            variable.type.lod_tensor.tensor.dims[:] = [1]
+        count += 1
+    return count
+
+
+def complete_swish(program: Any) -> int:
+    """``swish`` gets the attribute beta = 1.0 where it is missing.
+
+    opt aborts with "No attributes called beta found". Assumes nothing: 1.0 is the op's default.
+    """
+    count = 0
+    for op in proto.ops(program):
+        if op.type == "swish" and proto.attr(op, "beta") is None:
+            beta = op.attrs.add()
+            beta.name, beta.type, beta.f = "beta", proto.FLOAT, 1.0
+            count += 1
+    return count
+
+
+def give_flatten_xshape(program: Any) -> int:
+    """``flatten_contiguous_range`` gets an XShape output where it has none.
+
+    Paddle 2.6 prunes that output; Lite's type inference dereferences it and opt dies with SIGSEGV. Assumes:
+    nobody reads XShape in inference.
+    """
+    count = 0
+    for op in proto.ops(program):
+        if op.type != "flatten_contiguous_range" or proto.outputs(op, "XShape"):
+            continue
+        source = proto.var(program, proto.inputs(op, "X")[0])
+        name = proto.outputs(op, "Out")[0] + ".xshape"
+        slot = next((s for s in op.outputs if s.parameter == "XShape"), None) or op.outputs.add()
+        slot.parameter = "XShape"
+        slot.arguments[:] = [name]
+        fresh = program.blocks[0].vars.add()
+        if source is not None:
+            fresh.CopyFrom(source)
+            fresh.type.lod_tensor.tensor.dims[:] = [0, *proto.dims(source)]
+        fresh.name, fresh.persistable = name, False
+        count += 1
+    return count
+
+
+def drop_dead_attrs(program: Any) -> int:
+    """Attributes nobody reads are removed (``DEAD``, ``DEAD_BY_OP`` and the ``*_threshold`` of quantizers).
+
+    Assumes: opt and the Lite runtime run the program; Paddle itself falls back to the defaults, which are the
+    values it exports.
+    """
+    count = 0
+    for op in proto.ops(program):
+        kept = [a for a in op.attrs if not is_dead(op.type, a.name)]
+        count += len(op.attrs) - len(kept)
+        copies = [_copied(a) for a in kept]
+        del op.attrs[:]
+        op.attrs.extend(copies)
+    return count
+
+
+def is_dead(op_type: str, name: str) -> bool:
+    """Whether no runtime code reads attribute ``name`` of an op.
+
+    >>> is_dead("conv2d", "op_role"), is_dead("conv2d", "out_threshold"), is_dead("conv2d", "groups")
+    (True, True, False)
+    """
+    if name in DEAD or name in DEAD_BY_OP.get(op_type, ()):
+        return True
+    return name.endswith("_threshold") and name not in LIVE_THRESHOLDS
+
+
+PASSES: tuple[Pass, ...] = (
+    fold_conv_bias,
+    shape_zero_rank_constants,
+    complete_swish,
+    give_flatten_xshape,
+    drop_dead_attrs,
+)
+
+
+def fix_program(source: Path, target: Path, passes: tuple[Pass, ...] = PASSES) -> dict[str, int]:
+    """Apply ``passes`` to the program ``source`` and write it as ``target`` (both prefixes, not the same).
+
+    Returns:
+        Pass name -> places changed. The parameter file is copied unchanged.
+    """
+    if source == target:
+        raise StageFailed("program fixes are written beside their source, not over it", where=source)
+    program = proto.read_program(proto.model_path(source))
+    counts = {step.__name__: step(program) for step in passes}
+    proto.write_program(program, proto.model_path(target))
+    shutil.copyfile(proto.params_path(source), proto.params_path(target))
+    return counts
+
+
+def _set_int(op: Any, name: str, value: int) -> None:
+    found = proto.attr(op, name)
+    if found is None:
+        found = op.attrs.add()
+        found.name, found.type = name, proto.INT
+    found.i = value
+
+
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _remove(program: Any, gone: list[Any]) -> None:
+    """Take ops out of the block, and the variables only they wrote."""
+    if not gone:
+        return
+    block = program.blocks[0]
+    written = {name for op in gone for slot in op.outputs for name in slot.arguments}
+    kept = [
+        _copied(op)
+        for op in block.ops
+        if not any(name in written for slot in op.outputs for name in slot.arguments)
+    ]
+    del block.ops[:]
+    block.ops.extend(kept)
+    used = {n for op in block.ops for slots in (op.inputs, op.outputs) for s in slots for n in s.arguments}
+    variables = [_copied(v) for v in block.vars if v.persistable or v.name in used]
+    del block.vars[:]
+    block.vars.extend(variables)
