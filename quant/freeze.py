@@ -4,6 +4,11 @@ The program holds float32 weights and the ops fake_channel_wise_quantize_dequant
 and fake_quantize_dequantize_moving_average_abs_max (inputs, is_test, fixed scale) in front of each
 quantized conv2d, depthwise_conv2d and matmul_v2. Paddle runs it as the simulation of int8; ``opt`` turns
 it into int8 kernels. Weights in it are not yet rounded, so the inference files do not shrink.
+
+PaddleSlim's ``save_quantized_model`` saves such a program, loads it and saves it again with the ranges
+copied into ``*_threshold`` attributes. The nb files of both are equal (ops, kernels, scales, weights) but
+for attributes that no runtime reads and one idle ``scale`` op, so the second round is left out; with it go
+static mode, the global scope and names that change from one save to the next.
 """
 
 from __future__ import annotations
@@ -12,20 +17,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paddle
 
 from quant import wrap
-from quant.paddle_qat import qat, quietly
+from quant.paddle_qat import quietly
 from quant.scheme import QuantScheme
 from slim.errors import InputError, StageFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from slim.bundle import Bundle
 
 SUFFIXES = (".pdmodel", ".pdiparams")
@@ -49,34 +51,27 @@ def save_inference(bundle: Bundle, prefix: Path, input_shape: Sequence[int | Non
         raise InputError("is a float model", where=bundle.source, remedy="quantize it first")
     scheme = QuantScheme.from_json(bundle.scheme)
     wrap.require_clips(wrap.read_clips(bundle.net), scheme)
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{prefix.name}-", dir=prefix.parent))
     try:
-        _save(bundle, scheme, aside / prefix.name, list(input_shape))
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{prefix.name}-", dir=prefix.parent))
+    except OSError as error:
+        raise InputError(
+            f"cannot write here ({error.strerror})", where=prefix.parent, remedy="choose another --out"
+        ) from error
+    try:
+        _save(bundle, aside / prefix.name, list(input_shape))
         for suffix in SUFFIXES:
             os.replace(aside / (prefix.name + suffix), prefix.with_name(prefix.name + suffix))
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _save(bundle: Bundle, scheme: QuantScheme, prefix: Path, shape: list[int | None]) -> None:
-    with quietly(), paddle.utils.unique_name.guard(), _own_scope():
+def _save(bundle: Bundle, prefix: Path, shape: list[int | None]) -> None:
+    with quietly(), paddle.utils.unique_name.guard():
         net = bundle.clone(wrap.restore).net
-        net.eval()
         spec = [paddle.static.InputSpec(shape, "float32", INPUT_NAME)]
         try:
             # full_graph: without it a failed trace silently falls back to running python.
-            program = paddle.jit.to_static(net, input_spec=spec, full_graph=True)
-            qat(scheme).save_quantized_model(program, str(prefix))
+            paddle.jit.save(paddle.jit.to_static(net, input_spec=spec, full_graph=True), str(prefix))
         except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
             raise StageFailed(f"Paddle cannot save the quantized net ({str(error)[:300]})") from error
-
-
-@contextmanager
-def _own_scope() -> Iterator[None]:
-    """Variables of the saved program must not land in the process's scope, nor static mode stay on."""
-    try:
-        with paddle.static.scope_guard(paddle.static.Scope()):
-            yield
-    finally:
-        paddle.disable_static()

@@ -50,7 +50,7 @@ ALWAYS_FLOAT = (
         "type",
         "Conv2DTranspose",
         False,
-        "opt 2.13 multiplies the scale of an int8 conv2d_transpose by BatchNorm's factor once per input channel",
+        "opt 2.13 applies BatchNorm's factor to an int8 conv2d_transpose once per input channel",
     ),
     Rule("type", "LSTM", False, "Paddle-Lite 2.13 has no int8 rnn kernel"),
 )

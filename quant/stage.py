@@ -1,0 +1,145 @@
+"""The quantization stage: plan (a scheme), apply (calibrate, train), checks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from quant import grid, ptq, rules, wrap
+from quant.scheme import QuantScheme
+from slim.errors import InputError, UsageError
+from slim.stage import Check, StageContext
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config.ours import QuantSection, TrainRecipe
+    from slim.data.dataset import TrainingData
+    from slim.data.loader import TrainBatches
+    from slim.spec import ModelSpec
+
+# A metric below half of the float model's is no loss of precision but a broken model.
+COLLAPSE = 0.5
+
+
+def plan(bundle: Bundle, section: QuantSection, ctx: StageContext) -> QuantScheme:
+    """Which layers are quantized and how; nothing is changed and nothing calibrated yet.
+
+    Raises:
+        InputError: the model is quantized already.
+        ConfigError: Quant.exclude names a layer that is not in the net.
+        UnsupportedModel: nothing would be quantized.
+    """
+    if bundle.scheme is not None:
+        raise InputError(
+            "is quantized already", where=bundle.source, remedy="quantize the float or pruned model"
+        )
+    scheme = rules.build_scheme(bundle.net, section, bundle.spec.input.shape)
+    ctx.progress.info(
+        f"{len(scheme.layers)} layers become int{section.weight_bits}, {len(scheme.kept_float)} stay float"
+    )
+    return scheme
+
+
+def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: StageContext) -> Bundle:
+    """Calibrate, and for mode qat train; ``bundle`` itself stays as it is.
+
+    Returns:
+        A bundle whose net simulates int8 in eval mode, and whose scheme holds the activation clips and
+        the metrics: "float", "calibrated" (right after the quantizers were put in) and "final".
+    Raises:
+        UsageError: no calibration or training data was given.
+        StageFailed: a layer was never fed, or its values are NaN. Diverged: training met NaN.
+    """
+    if ctx.calibration is None:
+        raise UsageError("no calibration data", remedy="add a Calibration or Train section")
+    batches = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
+    scheme = ptq.calibrate(bundle.net, scheme, batches, progress=ctx.progress)
+    work = bundle.clone()
+    wrap.prepare(work.net, scheme)
+    wrap.install_clips(work.net, scheme)
+    scheme = wrap.finalize(work.net, scheme)
+    scheme = _measure_start(bundle, work, scheme, ctx)
+    if scheme.mode == "qat" and section.Finetune is not None:
+        scheme = _train(bundle, work, scheme, section.Finetune, ctx)
+    elif "calibrated" in scheme.metrics:
+        scheme = scheme.with_metrics(final=scheme.metrics["calibrated"])
+    return replace(work, scheme=scheme.to_json())
+
+
+def checks(before: Bundle, after: Bundle, section: QuantSection) -> list[Check]:
+    """What must hold of a quantized bundle, measured on its net and not read from the scheme."""
+    if after.scheme is None:
+        raise InputError("is a float model", where=after.source, remedy="quantize it first")
+    scheme = QuantScheme.from_json(after.scheme)
+    found = wrap.wrappers(after.net)
+    clips = wrap.read_clips(after.net)
+    both = [(found[layer.path], layer) for layer in scheme.layers if layer.path in found]
+    weights = max((grid.weight_error(*pair) for pair in both), default=float("nan"))
+    inputs = max((grid.input_error(*pair, clips[pair[1].path]) for pair in both), default=float("nan"))
+    differ = sum(clips.get(path) != clip for path, clip in scheme.clips.items())
+    done = [
+        Check("quantized layers", len(found), len(scheme.layers), "layers", "=="),
+        Check("weights off their int grid", weights, grid.TOLERANCE, "steps"),
+        Check("inputs off their int grid", inputs, grid.TOLERANCE, "steps"),
+        Check("clips that differ from the scheme", differ, 0, "layers", "=="),
+    ]
+    if {"float", "final"} <= set(scheme.metrics):
+        bound = COLLAPSE * scheme.metrics["float"]
+        done.append(Check("metric after quantization", scheme.metrics["final"], bound, "points", ">="))
+    return done
+
+
+def _measure_start(before: Bundle, after: Bundle, scheme: QuantScheme, ctx: StageContext) -> QuantScheme:
+    if ctx.score is None:
+        return scheme
+    original, calibrated = ctx.score(before), ctx.score(after)
+    ctx.progress.info(f"float {original:.2f} points, calibrated {calibrated:.2f} points")
+    if calibrated < COLLAPSE * original:
+        ctx.progress.warn(
+            f"calibration took the metric from {original:.2f} to {calibrated:.2f} points: "
+            "are the calibration images those of this model?"
+        )
+    return scheme.with_metrics(float=original, calibrated=calibrated)
+
+
+def _train(
+    before: Bundle, work: Bundle, scheme: QuantScheme, recipe: TrainRecipe, ctx: StageContext
+) -> QuantScheme:
+    from quant import qat
+
+    if ctx.train is None:
+        raise UsageError(
+            "no training data for mode qat", remedy="add a Train section or set Quant.mode to ptq"
+        )
+    source = _source(work.spec, cast("TrainingData", ctx.train), recipe, ctx.seed)
+    scheme, _ = qat.train(
+        work,
+        scheme,
+        recipe,
+        source,
+        teacher=before,
+        score=ctx.score,
+        work=ctx.work / "qat",
+        progress=ctx.progress,
+        seed=ctx.seed,
+    )
+    if ctx.score is None:
+        return scheme
+    final = ctx.score(work)
+    ctx.progress.info(f"after training {final:.2f} points")
+    return scheme.with_metrics(final=final)
+
+
+def _source(spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int) -> TrainBatches:
+    from slim.data.augment import augmentation
+    from slim.data.loader import TrainBatches
+
+    width: Any = recipe.width if recipe.width is not None else "auto"
+    return TrainBatches(
+        data,
+        spec,
+        recipe.batch_size,
+        seed,
+        augment=augmentation(spec.kind) if recipe.augment else None,
+        width=width if spec.kind == "rec" else None,
+    )
