@@ -177,7 +177,16 @@ def _shadowing() -> list[Finding]:
     try:
         check_shadowing()
     except SlimError as error:
-        return [Finding("packages of ours", False, error.what, "ours come first", ALL, error.remedy or "")]
+        return [
+            Finding(
+                "packages of ours",
+                False,
+                f"{error.where}: {error.what}",
+                "ours come first",
+                ALL,
+                error.remedy or "",
+            )
+        ]
     return [Finding("packages of ours", True, "quant, prune, export beside slim", "ours come first")]
 
 
