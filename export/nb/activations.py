@@ -98,7 +98,9 @@ def fused(site: Site, out_scale: np.float32 | None = None) -> Activation | None:
         return None
     name = site.text("act_type")
     if name not in _FUSED or (out_scale is not None and name not in _LINEAR):
-        raise site.unsupported(f"fused activation {name!r} is not known{'' if out_scale is None else ' for int8'}")
+        raise site.unsupported(
+            f"fused activation {name!r} is not known{'' if out_scale is None else ' for int8'}"
+        )
     return _FUSED[name](site, np.float32(1) if out_scale is None else out_scale)
 
 

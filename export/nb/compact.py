@@ -25,7 +25,9 @@ DEAD_ATTRS = frozenset(
     Scale_y Scale_weights Scale_in_eltwise fuse_activation fuse_alpha fuse_beta fuse_residual_connection
     fuse_relu_before_depthwise_conv place_type str_value skip_quant""".split()
 )
-LIVE_THRESHOLDS = frozenset(["hard_swish_threshold", "fuse_brelu_threshold", "nms_threshold", "score_threshold"])
+LIVE_THRESHOLDS = frozenset(
+    ["hard_swish_threshold", "fuse_brelu_threshold", "nms_threshold", "score_threshold"]
+)
 _CONVS = ("conv2d", "depthwise_conv2d", "conv2d_transpose", "depthwise_conv2d_transpose")
 # What `operators/conv_op.h`, `conv_transpose_op.cc`, `pool_op.h`, `fc_op.cc` do not read.
 DEAD_BY_TYPE: dict[str, frozenset[str]] = {
@@ -189,7 +191,9 @@ def lstm_int8(model: NbModel, report: CompactionReport) -> PassReport:
                     ops.append(conversion)
                     block.vars.append(var)
                     source = conversion.inputs["Input"][0]
-                    block.vars = [replace(v, data_type=VarKind.INT8) if v.name == source else v for v in block.vars]
+                    block.vars = [
+                        replace(v, data_type=VarKind.INT8) if v.name == source else v for v in block.vars
+                    ]
                 changed += len(made)
             ops.append(op)
         block.ops = ops
@@ -209,7 +213,9 @@ def _quantized_weights(
             continue
         integers, scale = quantize_matrix(weight)
         size = float(np.sqrt(np.mean(np.square(weight, dtype=np.float64))))
-        error = float(np.sqrt(np.mean(np.square(integers * np.float64(scale) - weight)))) / size if size else 0.0
+        error = (
+            float(np.sqrt(np.mean(np.square(integers * np.float64(scale) - weight)))) / size if size else 0.0
+        )
         report.lstm_errors[name] = error
         if error > LSTM_MAX_ERROR:
             names.append(name)

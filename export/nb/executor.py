@@ -43,7 +43,9 @@ class NbRuntime:
         if len(model.program.blocks) != 1:
             raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
         self._feed, self._fetch = _ends(model)
-        self._steps = [(op, _build(index, op, model)) for index, op in enumerate(model.ops) if op.type not in _ENDS]
+        self._steps = [
+            (op, _build(index, op, model)) for index, op in enumerate(model.ops) if op.type not in _ENDS
+        ]
         self.batch = _fixed_batch(model, self._feed)
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -86,7 +88,15 @@ class NbRuntime:
                     step(env)
             except SlimError:
                 raise
-            except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+            except (
+                ValueError,
+                IndexError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                OverflowError,
+                MemoryError,
+            ) as error:
                 raise UnsupportedModel(f"cannot run: {error}", where=f"op {index} {op.type}") from error
             if seen is not None:
                 names = [name for names in op.outputs.values() for name in names]

@@ -117,7 +117,11 @@ class Table:
         self._vtable = at - int(buffer.number(number_types.Int32Flags, at))
         self._vtable_size = self._uint16(self._vtable)
         size = self._uint16(self._vtable + 2)
-        if self._vtable_size < 4 or self._vtable_size % 2 or self._vtable + self._vtable_size > len(buffer.data):
+        if (
+            self._vtable_size < 4
+            or self._vtable_size % 2
+            or self._vtable + self._vtable_size > len(buffer.data)
+        ):
             raise buffer.fail(f"table at {at} has a field list of {self._vtable_size} bytes")
         if size < 4 or at + size > len(buffer.data):
             raise buffer.fail(f"table at {at} claims {size} bytes, past the end")

@@ -52,7 +52,9 @@ class Site:
     def kernel(self) -> Kernel:
         kernel = self.op.kernel
         if kernel is None:
-            raise UnsupportedModel("the op carries no kernel", where=self.where, remedy="convert with opt 2.13")
+            raise UnsupportedModel(
+                "the op carries no kernel", where=self.where, remedy="convert with opt 2.13"
+            )
         return kernel
 
     @property

@@ -62,8 +62,15 @@ def geometry(site: Site, kernel: tuple[int, int]) -> Geometry:
     if len(paddings) == 2:
         paddings = [paddings[0], paddings[0], paddings[1], paddings[1]]
     fine = len(strides) == len(dilations) == 2 and len(paddings) == 4
-    if not fine or min(strides + dilations) < 1 or min(paddings) < 0 or max(strides + paddings + dilations) > 4096:
-        raise site.unsupported(f"strides {strides}, dilations {dilations} or paddings {paddings} make no sense")
+    if (
+        not fine
+        or min(strides + dilations) < 1
+        or min(paddings) < 0
+        or max(strides + paddings + dilations) > 4096
+    ):
+        raise site.unsupported(
+            f"strides {strides}, dilations {dilations} or paddings {paddings} make no sense"
+        )
     algorithm = site.text("padding_algorithm", "EXPLICIT")
     if algorithm == "SAME":
         dilations = [1, 1]
@@ -126,7 +133,9 @@ class DenseSum:
         self.channels = per_group * groups
         flat = weight.reshape(out, -1).astype(np.float32)
         self.weights = [np.ascontiguousarray(part) for part in np.split(flat, groups)]
-        self.parts = [exact_parts(part) if site.is_int8 else [slice(0, part.shape[1])] for part in self.weights]
+        self.parts = [
+            exact_parts(part) if site.is_int8 else [slice(0, part.shape[1])] for part in self.weights
+        ]
         self.pointwise = (self.kh, self.kw, *geo.strides, *geo.paddings) == (1, 1, 1, 1, 0, 0, 0, 0)
 
     def __call__(self, x: Array) -> Array:
@@ -205,7 +214,9 @@ class DepthwiseSum:
 def check_input(site: Site, x: Array, channels: int, geo: Geometry) -> tuple[int, int]:
     """Output rows and columns of an input that fits the filter."""
     if x.ndim != 4 or x.shape[1] != channels:
-        raise site.unsupported(f"input of shape {list(x.shape)} does not fit a filter for {channels} channels")
+        raise site.unsupported(
+            f"input of shape {list(x.shape)} does not fit a filter for {channels} channels"
+        )
     rows, cols = geo.output(x.shape[2], x.shape[3])
     if rows < 1 or cols < 1:
         raise site.unsupported(f"an input of {x.shape[2]} x {x.shape[3]} pixels is smaller than the filter")
@@ -285,7 +296,9 @@ def filter_of(site: Site) -> Array:
     weight = site.param("Filter")
     wanted = np.dtype(np.int8) if site.is_int8 else np.dtype(np.float32)
     if weight.ndim != 4 or weight.dtype != wanted or 0 in weight.shape:
-        raise site.unsupported(f"filter of shape {list(weight.shape)} and type {weight.dtype} for {site.kernel.text!r}")
+        raise site.unsupported(
+            f"filter of shape {list(weight.shape)} and type {weight.dtype} for {site.kernel.text!r}"
+        )
     return weight
 
 

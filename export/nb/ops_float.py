@@ -20,7 +20,9 @@ _BINARY: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
-@handles(*(f"elementwise_{name}" for name in _BINARY), *(f"fusion_elementwise_{n}_activation" for n in _BINARY))
+@handles(
+    *(f"elementwise_{name}" for name in _BINARY), *(f"fusion_elementwise_{n}_activation" for n in _BINARY)
+)
 def elementwise(site: Site) -> Step:
     """X op Y, Y aligned to X from ``axis`` on (-1: to the end); ``lite/kernels/arm/elementwise_compute.cc``."""
     function = _BINARY[site.op.type.removeprefix("fusion_").split("_")[1]]
@@ -173,7 +175,9 @@ class _Windows:
             span = size - kernel + pads + (stride - 1 if self.ceil else 0)
             sizes.append(span // stride + 1)
         if min(sizes) < 1:
-            raise self.site.unsupported(f"an input of {x.shape[2]} x {x.shape[3]} pixels is smaller than the window")
+            raise self.site.unsupported(
+                f"an input of {x.shape[2]} x {x.shape[3]} pixels is smaller than the window"
+            )
         bottom = max(bottom, (sizes[0] - 1) * geo.strides[0] + geo.kernel[0] - x.shape[2] - top)
         right = max(right, (sizes[1] - 1) * geo.strides[1] + geo.kernel[1] - x.shape[3] - left)
         return sizes[0], sizes[1], (top, bottom, left, right)
@@ -220,9 +224,7 @@ def nearest(site: Site) -> Step:
 
     def step(env: Env) -> None:
         x = env[source]
-        extents = [
-            int(x.shape[2 + axis] * factors[axis]) if factors else size[axis] for axis in (0, 1)
-        ]
+        extents = [int(x.shape[2 + axis] * factors[axis]) if factors else size[axis] for axis in (0, 1)]
         if min(extents) < 1:
             raise site.unsupported(f"output size {extents}")
         site.check_size((x.shape[0], x.shape[1], *extents))

@@ -263,7 +263,9 @@ def _add(params: dict[str, np.ndarray], entry: tuple[str, np.ndarray], largest: 
         raise NbFormatError(f"parameter {name!r} is stored twice", where=where)
     if array.nbytes > largest:
         # The runtime reserves `largest` bytes once and reads every record into it.
-        raise NbFormatError(f"parameter {name!r} has {array.nbytes} bytes, the header allows {largest}", where=where)
+        raise NbFormatError(
+            f"parameter {name!r} has {array.nbytes} bytes, the header allows {largest}", where=where
+        )
     params[name] = array
 
 
@@ -286,7 +288,9 @@ def _param(table: Table) -> tuple[str, np.ndarray]:
     for dim in dims:
         elements *= dim if dim >= 0 else -1 << 80
     if len(dims) > MAX_RANK or elements < 0 or elements * DTYPES[kind].itemsize != raw.nbytes:
-        raise buffer.fail(f"{name!r} of shape {dims} and type {kind.name} does not fit its {raw.nbytes} bytes")
+        raise buffer.fail(
+            f"{name!r} of shape {dims} and type {kind.name} does not fit its {raw.nbytes} bytes"
+        )
     array = np.frombuffer(raw.tobytes(), DTYPES[kind]).reshape(dims)
     array.flags.writeable = False
     return name, array

@@ -40,8 +40,10 @@ def layers_of(names: tuple[str, ...], layers: int, directions: int) -> list[Laye
         at = [2 * (layer * directions + d) for d in range(directions)]
         found.append(
             Layer(
-                tuple(names[a] for a in at), tuple(names[a + 1] for a in at),
-                tuple(names[half + a] for a in at), tuple(names[half + a + 1] for a in at),
+                tuple(names[a] for a in at),
+                tuple(names[a + 1] for a in at),
+                tuple(names[half + a] for a in at),
+                tuple(names[half + a + 1] for a in at),
             )  # fmt: skip
         )
     return found

@@ -159,7 +159,9 @@ class _ProgramWriter:
             "int": (4, b.PrependInt32), "float": (4, b.PrependFloat32), "bool": (1, b.PrependBool),
             "long": (8, b.PrependInt64), "double": (8, b.PrependFloat64),
         }[kind]  # fmt: skip
-        packed = struct.pack(f"<{len(values)}{'ifbqd'[('int', 'float', 'bool', 'long', 'double').index(kind)]}", *values)
+        packed = struct.pack(
+            f"<{len(values)}{'ifbqd'[('int', 'float', 'bool', 'long', 'double').index(kind)]}", *values
+        )
         return self._once(("numbers", width, packed), lambda: _vector(b, values, width, prepend))
 
     def _block(self, variables: list[Var], ops: list[Op], numbers: tuple[int, int, int]) -> int:
@@ -177,7 +179,9 @@ class _ProgramWriter:
     def _var(self, var: Var) -> int:
         """A VarDesc. Only tensors carry a TensorDesc (``VarDescView::GetShape`` reads it without a check)."""
         b = self.builder
-        kind = self._once(("type", var.kind, var.data_type, var.dims, var.lod_level), lambda: self._var_type(var))
+        kind = self._once(
+            ("type", var.kind, var.data_type, var.dims, var.lod_level), lambda: self._var_type(var)
+        )
         name = self._text(var.name)
         b.StartObject(4)
         b.PrependUOffsetTRelativeSlot(0, name, 0)
@@ -219,7 +223,9 @@ class _ProgramWriter:
         return int(b.EndObject())
 
     def _arguments(self, arguments: dict[str, tuple[str, ...]]) -> int:
-        return self._offsets([self._argument(name, arguments[name]) for name in sorted(arguments, key=str.encode)])
+        return self._offsets(
+            [self._argument(name, arguments[name]) for name in sorted(arguments, key=str.encode)]
+        )
 
     def _argument(self, name: str, values: tuple[str, ...]) -> int:
         return self._once(("argument", name, values), lambda: self._new_argument(name, values))
