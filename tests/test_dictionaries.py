@@ -148,22 +148,25 @@ def test_classes_of_a_head() -> None:
     assert ctc_labels(("a", "b"), True) == ("", "a", "b", " ")
 
 
+def _net(kind: str, **parts: str) -> str:
+    named = "".join(f", {section}: {{name: {name}}}" for section, name in parts.items())
+    return f"Architecture={{model_type: {kind}{named}}}"
+
+
 def test_labels_of_a_config() -> None:
-    rec = ["Architecture={model_type: rec, Backbone: {name: MobileNetV3}, Head: {name: CTCHead}}"]
-    config = load_config(
-        None, [*rec, "Global.character_dict_path=ppocr/utils/en_dict.txt", "Global.use_space_char=true"]
-    )
+    rec = _net("rec", Backbone="MobileNetV3", Neck="SequenceEncoder", Head="CTCHead")
+    dictionary = ["Global.character_dict_path=ppocr/utils/en_dict.txt", "Global.use_space_char=true"]
     notices: list[str] = []
-    labels = labels_for(config, notices.append)
+    labels = labels_for(load_config(None, [rec, *dictionary]), notices.append)
     assert len(labels) == 97 and labels[0] == "" and labels[1] == "0" and labels[-2:] == (" ", " ")
     assert notices == [
         "Global.character_dict_path ppocr/utils/en_dict.txt: the bundled copy en_dict.txt is used"
     ]
-    assert len(labels_for(load_config(None, rec))) == 37
-    cls = ["Architecture={model_type: cls, Backbone: {name: MobileNetV3}, Head: {name: ClsHead}}"]
-    assert labels_for(load_config(None, cls)) == ("0", "180")
-    det = ["Architecture={model_type: det, Backbone: {name: ResNet_vd}, Head: {name: DBHead}}"]
-    assert labels_for(load_config(None, det)) == ()
+    assert len(labels_for(load_config(None, [rec]))) == 37
+    cls = _net("cls", Backbone="MobileNetV3", Head="ClsHead")
+    assert labels_for(load_config(None, [cls])) == ("0", "180")
+    det = _net("det", Backbone="ResNet_vd", Neck="DBFPN", Head="DBHead")
+    assert labels_for(load_config(None, [det])) == ()
 
 
 def test_a_head_width_tells_the_dictionary() -> None:

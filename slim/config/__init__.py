@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slim.config.files import check_files
 from slim.config.find import find_config, list_configs
 from slim.config.load import config_from, load_config
 from slim.config.ours import (
@@ -15,6 +16,7 @@ from slim.config.ours import (
 )
 from slim.config.paddleocr import DataSection, DatasetSection, GlobalSection, LoaderSection
 from slim.config.problems import WrongConfig
+from slim.config.read import read_mapping as read_yaml
 from slim.config.schema import Config
 
 __all__ = [
@@ -31,8 +33,10 @@ __all__ = [
     "RunSection",
     "TrainRecipe",
     "WrongConfig",
+    "check_files",
     "config_from",
     "find_config",
     "list_configs",
     "load_config",
+    "read_yaml",
 ]

@@ -172,8 +172,30 @@ AnyPostProcess = Annotated[ClsPostProcess | CTCLabelDecode | DBPostProcess, Fiel
 AnyMetric = Annotated[ClsMetric | RecMetric | DetMetric, Field(discriminator="name")]
 
 # What belongs together, by Architecture.model_type.
-FITTING: dict[str, dict[str, tuple[type[Section], ...]]] = {
-    "cls": {"Head": (ClsHead,), "Loss": (ClsLoss,), "PostProcess": (ClsPostProcess,), "Metric": (ClsMetric,)},
-    "rec": {"Head": (CTCHead,), "Loss": (CTCLoss,), "PostProcess": (CTCLabelDecode,), "Metric": (RecMetric,)},
-    "det": {"Head": (DBHead,), "Loss": (DBLoss,), "PostProcess": (DBPostProcess,), "Metric": (DetMetric,)},
+_Parts = dict[str, tuple[type[Section], ...]]
+FITTING: dict[str, _Parts] = {
+    "cls": {
+        "Backbone": (MobileNetV3,),
+        "Neck": (),
+        "Head": (ClsHead,),
+        "Loss": (ClsLoss,),
+        "PostProcess": (ClsPostProcess,),
+        "Metric": (ClsMetric,),
+    },
+    "rec": {
+        "Backbone": (MobileNetV3,),
+        "Neck": (SequenceEncoder,),
+        "Head": (CTCHead,),
+        "Loss": (CTCLoss,),
+        "PostProcess": (CTCLabelDecode,),
+        "Metric": (RecMetric,),
+    },
+    "det": {
+        "Backbone": (MobileNetV3, ResNetVd),
+        "Neck": (DBFPN,),
+        "Head": (DBHead,),
+        "Loss": (DBLoss,),
+        "PostProcess": (DBPostProcess,),
+        "Metric": (DetMetric,),
+    },
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,21 @@ def load_config(
     1e-05
     """
     data = read_mapping(path) if path is not None else {}
-    changed = apply_overrides(data, overrides)
-    config = config_from(data, where=None if path is None else str(path), changed=changed)
-    if notices is not None:
-        for line in notices_of(config):
-            notices(line)
-    return config
+    return config_from(data, overrides, where=None if path is None else str(path), notices=notices)
 
 
-def config_from(data: Mapping[str, Any], *, where: str | None, changed: Sequence[Path_] = ()) -> Config:
-    """Check plain data (for example ``Config.resolved()`` out of a manifest); raises WrongConfig."""
-    given = {**data, "Global": data.get("Global") or {}} if data.get("Global", {}) is None else data
+def config_from(
+    data: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    where: str | None = None,
+    notices: Callable[[str], None] | None = None,
+) -> Config:
+    """The same for plain data, such as ``Config.resolved()`` of a manifest; ``where`` names its origin."""
+    given = deepcopy(dict(data))
+    changed = apply_overrides(given, overrides)
+    if given.get("Global", {}) is None:
+        given["Global"] = {}
     try:
         config = Config.model_validate(given)
     except ValidationError as error:
@@ -54,6 +59,9 @@ def config_from(data: Mapping[str, Any], *, where: str | None, changed: Sequence
     if problems:
         raise WrongConfig(problems, where=_blame(problems[0][0], changed, where))
     config._source = where
+    if notices is not None:
+        for line in notices_of(config):
+            notices(line)
     return config
 
 

@@ -24,7 +24,7 @@ def _devices(config: Config) -> list[str]:
     other = [key for key in ("use_xpu", "use_npu", "use_mlu") if getattr(glob, key)]
     if other:
         found.append(f"Global.{', Global.'.join(other)}: not supported, ignored")
-    ignored = [key for key in ("use_visualdl", "use_amp") if getattr(glob, key)]
+    ignored = [key for key in ("use_visualdl", "use_wandb", "use_amp") if getattr(glob, key)]
     if ignored:
         found.append(f"Global.{', Global.'.join(ignored)}: no effect here")
     return found

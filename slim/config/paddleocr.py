@@ -11,6 +11,7 @@ from slim.config.fields import (
     Count,
     Flag,
     From0,
+    ImageShape,
     Integer,
     Numbers,
     Positive,
@@ -58,6 +59,7 @@ class GlobalSection(Section):
     save_inference_dir: Text | None = None
     save_res_path: Text | None = None
     use_visualdl: Flag = False
+    use_wandb: Flag = False
     vdl_log_dir: Text | None = None
     infer_img: Text | None = None
     infer_mode: Flag = False
@@ -69,6 +71,7 @@ class GlobalSection(Section):
         default=None, description="classes of a cls model, in the order of the net's output"
     )
     debug: Flag = False
+    d2s_train_image_shape: ImageShape | None = None
     use_amp: Flag = False
     scale_loss: Above0 | None = None
     use_dynamic_loss_scaling: Flag | None = None

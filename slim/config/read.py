@@ -13,7 +13,7 @@ from slim.errors import ConfigError
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 40
 # PaddleOCR's largest files have some 400 nodes.
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 
 
 class _Refused(yaml.YAMLError):

@@ -120,18 +120,16 @@ def cross_checks(config: Config) -> list[tuple[str, str]]:
     if arch is None:
         return []
     problems = []
-    parts = {
-        "Head": arch.Head,
-        "Loss": config.Loss,
-        "PostProcess": config.PostProcess,
-        "Metric": config.Metric,
-    }
-    for name, part in parts.items():
-        fitting = FITTING[arch.model_type][name]
+    for name, fitting in FITTING[arch.model_type].items():
+        inside = name in ("Backbone", "Neck", "Head")
+        part = getattr(arch if inside else config, name)
         if part is not None and not isinstance(part, fitting):
-            path = "Architecture.Head" if name == "Head" else name
-            wanted = " or ".join(cls.__name__ for cls in fitting)
+            path = f"Architecture.{name}" if inside else name
+            wanted = " or ".join(cls.__name__ for cls in fitting) or "none"
             problems.append((f"{path}.name", f"is {part.name!r}, a {arch.model_type} model needs {wanted}"))
+    if arch.Neck is None and FITTING[arch.model_type]["Neck"]:
+        wanted = FITTING[arch.model_type]["Neck"][0].__name__
+        problems.append(("Architecture.Neck", f"is null, a {arch.model_type} model needs {wanted}"))
     labels = config.Global.label_list or CLS_LABELS
     if isinstance(arch.Head, ClsHead) and arch.model_type == "cls" and arch.Head.class_dim != len(labels):
         problems.append(

@@ -126,6 +126,10 @@ class MakeShrinkMapArgs(Section):
     min_text_size: Count = 8
 
 
+class ResizeArgs(Section):
+    size: Sides
+
+
 class Transform(Section):
     """One entry of a transforms list; exactly one of the fields is set.
 
@@ -148,6 +152,7 @@ class Transform(Section):
     RecResizeImg: RecResizeImgArgs | None = None
     ClsResizeImg: ClsResizeImgArgs | None = None
     DetResizeForTest: DetResizeForTestArgs | None = None
+    Resize: ResizeArgs | None = None
     IaaAugment: IaaAugmentArgs | None = None
     EastRandomCropData: EastRandomCropDataArgs | None = None
     MakeBorderMap: MakeBorderMapArgs | None = None

@@ -28,7 +28,9 @@ WIDTHS = {
     "rec_arabic_lite_train": 163,
     "rec_mv3_none_bilstm_ctc": 37,
     "rec_mv3_none_bilstm_ctc_first": 96,
+    "rec_latin_lite_train": 187,
     "cls_mv3": 2,
+    "cls_mv3_first": 2,
 }
 
 
@@ -38,7 +40,7 @@ def _load(stem: str, *overrides: str) -> tuple[Config, list[str]]:
 
 
 def test_the_corpus_is_whole() -> None:
-    assert len(FILES) == 18
+    assert len(FILES) == 20
     assert set(WIDTHS) <= {file.stem for file in FILES}
 
 

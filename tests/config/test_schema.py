@@ -171,6 +171,31 @@ def test_the_first_fault_is_named_with_its_path(
     assert says in _fault(tmp_path, stem, old, new)
 
 
+@pytest.mark.parametrize(
+    ("stem", "override", "says"),
+    [
+        (
+            "cls_mv3",
+            "Architecture.Neck.name=DBFPN",
+            "Architecture.Neck.name: is 'DBFPN', a cls model needs none",
+        ),
+        ("rec_korean_lite_train", "Architecture.Neck=null", "a rec model needs SequenceEncoder"),
+        ("rec_korean_lite_train", "Architecture.Backbone={name: ResNet}", "a rec model needs MobileNetV3"),
+        ("det_r50_vd_db", "Architecture.Head={name: CTCHead}", "is 'CTCHead', a det model needs DBHead"),
+        (
+            "det_r50_vd_db",
+            "Metric={name: RecMetric}",
+            "Metric.name: is 'RecMetric', a det model needs DetMetric",
+        ),
+    ],
+)
+def test_parts_of_another_kind_are_named(stem: str, override: str, says: str) -> None:
+    with pytest.raises(WrongConfig) as error:
+        load_config(DATA / f"{stem}.yml", [override])
+    assert says in str(error.value)
+    assert str(error.value).startswith("-o: Architecture" if "Arch" in override else "-o: Metric")
+
+
 def test_distillation_files_of_later_versions_are_recognised(tmp_path: Path) -> None:
     line = _fault(
         tmp_path, "rec_korean_lite_train", "  algorithm: CRNN", "  algorithm: Distillation\n  Models: {}"
