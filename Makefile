@@ -39,7 +39,7 @@ test-slow: install
 	$(PY) -m pytest -q -m slow $(ARGS)
 
 demo: install
-	@bash scripts/demo.sh $(ARGS)
+	$(PY) -m slim demo $(ARGS)
 
 wheel: install
 	PYTHONWARNINGS=ignore $(PY) -m pip wheel -qq --no-build-isolation --no-deps --no-index --wheel-dir dist .

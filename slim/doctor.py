@@ -249,15 +249,14 @@ def _temporary() -> Finding:
 
 
 def _cache() -> Finding:
-    """matplotlib keeps its font list here; without it every `slim synth` builds the list anew."""
-    wanted = Path(
-        os.environ.get("MPLCONFIGDIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    )
+    """Importing paddle makes ~/.cache/paddle, or the same below the temporary folder for a read-only home."""
+    home = Path.home()
+    base = home if os.access(home, os.W_OK) else Path(tempfile.gettempdir())
+    wanted = base / ".cache" / "paddle" / "dataset"
     place = wanted
     while not place.exists() and place != place.parent:
         place = place.parent
     ok = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    found = f"{wanted}, {'writable' if ok else 'not writable'}"
-    return _finding(
-        "cache folder", ok, found, "writable", ("synth",), "set MPLCONFIGDIR to a writable folder"
-    )
+    found = f"{wanted}, {'writable' if ok else f'not writable at {place}'}"
+    remedy = f"make {place} a folder of yours, or set HOME to one: paddle cannot be imported without it"
+    return _finding("cache folder", ok, found, "writable", NETS, remedy)

@@ -103,10 +103,11 @@ def test_an_unusable_temporary_folder_is_found(
 def test_a_cache_folder_that_cannot_be_made_is_found(
     answers: list[Answer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    file = tmp_path / "file"
-    file.write_text("", encoding="utf-8")
-    monkeypatch.setenv("MPLCONFIGDIR", str(file / "below"))
-    assert not by_name(diagnose())["cache folder"].ok
+    (tmp_path / ".cache").write_text("", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    finding = by_name(diagnose())["cache folder"]
+    assert not finding.ok
+    assert f"not writable at {tmp_path / '.cache'}" in finding.found
 
 
 # --- slim.probe ----------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("slim.training", "slim.stage"),
     STAGES,
     ("slim.pipeline",),
-    ("slim.cli", "slim.demo", "slim.__main__"),
+    ("slim.cli", "slim.__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 STAGE_RANK = RANK["quant"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = (".ci/run", "scripts/install.sh", "scripts/find-python.sh", "scripts/lock.sh", "scripts/demo.sh")
+SCRIPTS = (".ci/run", "scripts/install.sh", "scripts/find-python.sh", "scripts/lock.sh")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
