@@ -18,15 +18,13 @@ CUTTABLE = frozenset({"Conv2D", "Conv2DTranspose", "BatchNorm2D", "Linear", "LST
 
 # One input, one output, each channel by itself.
 _CHANNELWISE = (
-    "relu relu6 hard_swish hard_sigmoid sigmoid swish silu tanh leaky_relu gelu elu selu mish softplus scale "
-    "dropout pool2d max_pool2d_with_index nearest_interp_v2 bilinear_interp_v2 bicubic_interp_v2 pad3d pad2d "
-    "cast assign clip exp log sqrt rsqrt square pow abs floor fill_zeros_like stop_gradient"
-).split()
-_ELEMENTWISE = (
-    "elementwise_add elementwise_sub elementwise_mul elementwise_div elementwise_max elementwise_min "
-    "elementwise_pow"
-).split()
-_REDUCE = "reduce_mean reduce_sum reduce_max reduce_min reduce_prod".split()
+    *("relu", "relu6", "hard_swish", "hard_sigmoid", "sigmoid", "swish", "silu", "tanh", "leaky_relu"),
+    *("gelu", "elu", "selu", "mish", "softplus", "scale", "dropout", "pool2d", "max_pool2d_with_index"),
+    *("nearest_interp_v2", "bilinear_interp_v2", "bicubic_interp_v2", "pad3d", "cast", "assign", "clip"),
+    *("exp", "log", "sqrt", "rsqrt", "square", "pow", "abs", "floor"),
+)
+_ELEMENTWISE = tuple(f"elementwise_{kind}" for kind in ("add", "sub", "mul", "div", "max", "min", "pow"))
+_REDUCE = tuple(f"reduce_{kind}" for kind in ("mean", "sum", "max", "min", "prod"))
 # They read a shape, not channels.
 _SHAPE_ONLY = ("shape", "fill_any_like", "fill_constant_batch_size_like")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from paddle import nn
@@ -34,16 +35,13 @@ def silence(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[
 
 
 @contextmanager
-def masked(net: nn.Layer, group: Group, kept: Sequence[int]) -> Iterator[nn.Layer]:
-    """The net with one group masked, restored bit by bit when the block ends."""
+def masked(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[int]]) -> Iterator[nn.Layer]:
+    """The net with the groups that ``kept`` names masked, restored bit by bit when the block ends."""
     layers = dict(net.named_sublayers())
-    saved = [
-        (tensor, tensor.numpy())
-        for member in group.consumers
-        for tensor, _ in _readers(layers[member.path], member.path)
-    ]
+    paths = {m.path: None for g in groups if g.name in kept for m in g.consumers}
+    saved = [(tensor, tensor.numpy()) for path in paths for tensor, _ in _readers(layers[path], path)]
     try:
-        silence(net, [group], {group.name: kept})
+        silence(net, groups, kept)
         yield net
     finally:
         for tensor, value in saved:
@@ -58,7 +56,7 @@ def _zero(layer: nn.Layer, member: Member, gone: np.ndarray) -> None:
         tensor.set_value(value)
 
 
-def _readers(layer: nn.Layer, path: str) -> list[tuple[object, int]]:
+def _readers(layer: nn.Layer, path: str) -> list[tuple[Any, int]]:
     """Weights of a layer that meet its input channels, with the axis they lie on."""
     if isinstance(layer, nn.Conv2D):
         return [(layer.weight, 1)]

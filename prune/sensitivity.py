@@ -1,0 +1,163 @@
+"""How much a model loses when a share of one group's channels goes: one curve per group.
+
+The definition is PaddleSlim's: relative loss = (baseline - score) / baseline for each group and
+ratio, other groups whole, no finetuning. The result is JSON, written after each group, so that a
+killed run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prune.filters import kept_count
+from prune.groups import Group
+from prune.probe import Probe, Reading
+from slim.artifact import read_json, write_json
+from slim.errors import ArtifactError, UsageError
+from slim.progress import Reporter, Silent
+
+VERSION = 1
+COLLAPSED = 0.5
+"""Relative loss at which a curve ends: no plan goes there."""
+_LEAST_SCORE = 5.0
+
+Keep = Callable[[Group, int], list[int]]
+"""Group and count -> the channels a criterion keeps."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement: ``kept`` channels left, the metric in percent, its relative loss, the shift."""
+
+    kept: int
+    score: float
+    loss: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Curves of all measured groups.
+
+    Attributes:
+        baseline: metric of the whole model in percent.
+        curves: group name -> points, from few channels removed to many; ends where it collapsed.
+        key: what the curves belong to: weights, lines, criterion, ratios.
+        seconds: spent measuring, over all runs.
+    """
+
+    baseline: float
+    curves: Mapping[str, list[Point]]
+    key: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        curves = {name: [asdict(p) for p in points] for name, points in self.curves.items()}
+        return {
+            "version": VERSION,
+            "key": dict(self.key),
+            "baseline": self.baseline,
+            "seconds": round(self.seconds, 3),
+            "curves": curves,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], *, where: str | Path = "sensitivity") -> Sensitivity:
+        """Rebuild from `to_json`; ArtifactError for another version or damaged data."""
+        if data.get("version") != VERSION:
+            raise ArtifactError(
+                f"sensitivity version is {data.get('version')!r}, this version reads {VERSION}", where=where
+            )
+        try:
+            curves = {name: [Point(**point) for point in points] for name, points in data["curves"].items()}
+            numbers = [v for points in curves.values() for p in points for v in (p.score, p.loss, p.shift)]
+            if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
+                raise ValueError("a value is not a finite number")
+            return cls(float(data["baseline"]), curves, dict(data["key"]), float(data["seconds"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"sensitivity is damaged ({error})", where=where) from error
+
+
+def measure(
+    groups: Sequence[Group],
+    probe: Probe,
+    keep: Keep,
+    ratios: Sequence[float],
+    key: Mapping[str, Any],
+    *,
+    path: Path | None = None,
+    progress: Reporter | None = None,
+) -> Sensitivity:
+    """Measure each group at each ratio, resuming ``path`` where it belongs to the same question.
+
+    Args:
+        groups: those to measure (prunable ones).
+        keep: which channels stay, by the criterion.
+        ratios: shares removed, rising; ratios that remove the same channels are measured once.
+        key: what the result depends on beside the probe's lines; a file with another key is started anew.
+        path: ``sensitivity.json``, written after each group.
+    Raises:
+        UsageError: the model's metric is near zero, so nothing can be learnt from losing it.
+    """
+    progress = progress or Silent()
+    key = {**key, "ratios": list(ratios), "probe": dict(probe.key)}
+    known = _resume(path, key, progress)
+    start = time.perf_counter()
+    base = probe.baseline()
+    _require_trained(base)
+    curves: dict[str, list[Point]] = dict(known.curves) if known else {}
+    result = Sensitivity(base.score, curves, key, known.seconds if known else 0.0)
+    with progress.task("sensitivity", len(groups)) as task:
+        for group in groups:
+            if group.name not in curves:
+                curves[group.name] = _curve(group, probe, keep, ratios, base)
+                spent = (known.seconds if known else 0.0) + time.perf_counter() - start
+                result = Sensitivity(base.score, curves, key, spent)
+                if path is not None:
+                    write_json(path, result.to_json())
+            task.advance(1, group=group.name, loss=max((p.loss for p in curves[group.name]), default=0.0))
+    return result
+
+
+def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Sensitivity | None:
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = Sensitivity.from_json(read_json(path), where=path)
+    except ArtifactError as error:
+        progress.warn(f"{error}; measuring again")
+        return None
+    if dict(found.key) != dict(key):
+        differing = sorted(k for k in {*found.key, *key} if found.key.get(k) != key.get(k))
+        progress.info(f"{path} belongs to another {', '.join(differing)}; measuring again")
+        return None
+    progress.info(f"{path} holds {len(found.curves)} groups already measured")
+    return found
+
+
+def _require_trained(base: Reading) -> None:
+    if not base.score >= _LEAST_SCORE:
+        raise UsageError(
+            f"the model's metric is {base.score:.2f}% before anything is removed, below {_LEAST_SCORE:g}%",
+            remedy="is this checkpoint trained, and does it fit the dictionary and the data?",
+        )
+
+
+def _curve(group: Group, probe: Probe, keep: Keep, ratios: Sequence[float], base: Reading) -> list[Point]:
+    points: list[Point] = []
+    for ratio in ratios:
+        count = kept_count(group.size, ratio)
+        if count == group.size or any(p.kept == count for p in points):
+            continue
+        reading = probe.one(group, keep(group, count))
+        loss = (base.score - reading.score) / base.score
+        points.append(Point(count, reading.score, loss, reading.shift))
+        if loss > COLLAPSED:
+            break
+    return points

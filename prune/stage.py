@@ -1,0 +1,224 @@
+"""The prune stage: plan (data), apply (a cut clone), checks. BatchNorm and finetuning come after it.
+
+>>> # plan_ = plan(bundle, section, ctx); slim = apply(bundle, plan_)
+>>> # checks(bundle, slim, section) before any weight of ``slim`` moves; then re-estimate and finetune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from prune import paddleslim_masks, verify
+from prune.costs import CostModel
+from prune.filters import check_kept, filters
+from prune.groups import Group, cuts_for, excluded, find_groups
+from prune.plan import PrunePlan
+from prune.probe import LineProbe, Probe, ScoreProbe
+from prune.sensitivity import Keep, Sensitivity, measure
+from prune.solve import Choice, by_ratio, for_flops, greedy
+from slim.arch.cuts import apply_cuts
+from slim.errors import ArtifactError, UnsupportedModel, UsageError
+from slim.stage import Check, StageContext
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config.ours import PruneSection
+
+SENSITIVITY = "sensitivity.json"
+"""Name of the measured curves in the stage's work folder."""
+FLOPS_TOLERANCE = 0.95
+"""Share of the asked FLOPs cut a plan must reach: channels are whole, and ``align`` rounds them up."""
+
+
+def show_groups(bundle: Bundle) -> list[dict[str, Any]]:
+    """Every group as plain data, with the share of the FLOPs that goes with one of its channels."""
+    groups = find_groups(bundle.net, bundle.spec.input.shape)
+    costs = CostModel(bundle.net, groups, bundle.spec.input.shape)
+    rows = []
+    for group in groups:
+        saved = costs.flops_before - costs.flops({group.name: group.size - 1}) if group.prunable else 0
+        rows.append({**group.to_json(), "flops_per_channel": saved})
+    return rows
+
+
+def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
+    """Decide which channels stay. The net is the same afterwards.
+
+    Sensitivity is measured on ``ctx.calibration`` (lines of the training set, so that the evaluation
+    set chooses nothing), or through ``ctx.score`` where there is none; ``ctx.work/sensitivity.json``
+    holds the curves and resumes a killed run.
+
+    Raises:
+        UsageError: baseline metric near zero, a budget the curves do not reach, nothing left to prune.
+        UnsupportedModel: a quantized model, or a net whose channels cannot be followed.
+    """
+    _require_float(bundle)
+    shape = bundle.spec.input.shape
+    groups = find_groups(bundle.net, shape)
+    chosen = _choose(groups, section.exclude)
+    costs = CostModel(bundle.net, groups, shape)
+    keep = _keeper(bundle, section.criterion)
+    if section.method == "ratio":
+        counts = by_ratio(chosen, section.ratio, section.align)
+    else:
+        counts = dict(_by_sensitivity(bundle, section, ctx, chosen, costs, keep).kept)
+    kept = {g.name: keep(g, counts[g.name]) for g in chosen if g.name in counts}
+    if not kept:
+        raise UsageError(
+            "the recipe removes no channel", where="Prune", remedy="raise ratio or flops, or lower align"
+        )
+    return _plan(bundle, section, groups, costs, kept)
+
+
+def apply(bundle: Bundle, plan: PrunePlan) -> Bundle:
+    """A pruned clone; its ``cuts`` end with the plan's JSON, by which it is reopened.
+
+    Raises:
+        ArtifactError: the plan was made for other weights, or cuts a layer the net does not have.
+    """
+    _require_float(bundle)
+    if plan.weights != bundle.sha256():
+        raise ArtifactError(
+            f"the plan was made for weights {plan.weights[:12]}, these are {bundle.sha256()[:12]}",
+            where=bundle.source,
+            remedy="prune again, or give the model the plan was made for",
+        )
+    slim = bundle.clone()
+    apply_cuts(slim.net, plan.cuts)
+    slim.net.eval()
+    return replace(slim, cuts=[*bundle.cuts, plan.to_json()])
+
+
+def checks(before: Bundle, after: Bundle, section: PruneSection, *, seed: int = 0) -> list[Check]:
+    """Measure a cut: FLOPs removed, and equality with the masked float net.
+
+    Args:
+        after: what `apply` returned, before BatchNorm statistics or weights are touched.
+    """
+    done = PrunePlan.from_json(after.cuts[-1], where=after.source)
+    found = [
+        Check("masked net against pruned net", _distance(before, after, done, seed), verify.BOUND, "abs")
+    ]
+    if section.method == "sensitivity" and section.flops is not None and section.max_drop is None:
+        bound = FLOPS_TOLERANCE * section.flops
+        found.append(Check("FLOPs removed", done.flops_cut, bound, "share", ">="))
+    return found
+
+
+def _distance(before: Bundle, after: Bundle, done: PrunePlan, seed: int) -> float:
+    groups = find_groups(before.net, before.spec.input.shape)
+    x = verify.random_input(before.spec.input.shape, seed)
+    return verify.difference(before.clone().net, after.net, groups, done.kept, x)
+
+
+def _require_float(bundle: Bundle) -> None:
+    if bundle.scheme is not None:
+        raise UnsupportedModel(
+            "is a quantized model", where=bundle.source, remedy="prune the float model, then quantize it"
+        )
+
+
+def _choose(groups: Sequence[Group], exclude: Sequence[str]) -> list[Group]:
+    chosen = [g for g in groups if g.prunable and not excluded(g, exclude)]
+    unused = [glob for glob in exclude if not any(excluded(g, [glob]) for g in groups)]
+    if unused:
+        raise UsageError(
+            f"{', '.join(unused)} names no layer",
+            where="Prune.exclude",
+            remedy="see slim prune --show-groups",
+        )
+    if not chosen:
+        raise UsageError("no group is left to prune", where="Prune.exclude")
+    return chosen
+
+
+def _keeper(bundle: Bundle, criterion: str) -> Keep:
+    weights: dict[str, Any] = {}
+
+    def keep(group: Group, count: int) -> list[int]:
+        if group.name not in weights:
+            weights[group.name] = filters(bundle.net, group)
+        kept = paddleslim_masks.keep(criterion, weights[group.name], count)
+        check_kept(kept, group)
+        return kept
+
+    return keep
+
+
+def _by_sensitivity(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    groups: Sequence[Group],
+    costs: CostModel,
+    keep: Keep,
+) -> Choice:
+    probe = _probe(bundle, section, ctx)
+    key = {"weights": bundle.sha256(), "criterion": section.criterion}
+    curves = measure(
+        groups, probe, keep, section.ratios, key, path=ctx.work / SENSITIVITY, progress=ctx.progress
+    )
+    ctx.progress.info(
+        f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%, {curves.seconds:.0f} s"
+    )
+    choices = list(greedy(groups, curves, costs, section.align))
+    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
+    if section.max_drop is None:
+        return wanted
+    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
+
+
+def _within_drop(
+    choices: Sequence[Choice],
+    max_drop: float,
+    groups: Sequence[Group],
+    probe: Probe,
+    keep: Keep,
+    curves: Sensitivity,
+) -> Choice:
+    """The longest run of steps whose masked net loses at most ``max_drop`` points (bisection)."""
+    low, high = 0, len(choices)
+    while high - low > 1:
+        middle = (low + high) // 2
+        kept = {
+            g.name: keep(g, choices[middle].kept[g.name]) for g in groups if g.name in choices[middle].kept
+        }
+        fits = curves.baseline - probe.several(groups, kept).score <= max_drop
+        low, high = (middle, high) if fits else (low, middle)
+    return choices[low]
+
+
+def _probe(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Probe:
+    if ctx.calibration is not None and bundle.spec.kind != "det":
+        return LineProbe(bundle, ctx.calibration, section.images)
+    if ctx.score is not None:
+        return ScoreProbe(bundle, ctx.score, "score")
+    raise UsageError(
+        "sensitivity needs lines to score on",
+        where="Prune.method",
+        remedy="give Train or Calibration data, or use method ratio",
+    )
+
+
+def _plan(
+    bundle: Bundle,
+    section: PruneSection,
+    groups: Sequence[Group],
+    costs: CostModel,
+    kept: dict[str, list[int]],
+) -> PrunePlan:
+    counts = {name: len(channels) for name, channels in kept.items()}
+    return PrunePlan(
+        criterion=section.criterion,
+        method=section.method,
+        weights=bundle.sha256(),
+        sizes={g.name: g.size for g in groups if g.name in kept},
+        kept=kept,
+        cuts=cuts_for(groups, kept),
+        flops_before=costs.flops_before,
+        flops_after=costs.flops(counts),
+        params_before=costs.params_before,
+        params_after=costs.params(counts),
+    )
