@@ -11,7 +11,7 @@ from slim import artifact
 from slim.errors import GateFailed
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset
-from slim.pipeline.finetune import finetune
+from slim.pipeline.finetune import batches, finetune
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
 from slim.stage import Check, StageContext
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from slim.bundle import Bundle
-    from slim.config import Config, TrainRecipe
+    from slim.config import Config
     from slim.data.dataset import TrainingData
     from slim.evaluate import EvalResult
 
@@ -73,7 +73,7 @@ def prune(config: Config, *, model: str | None, out: Path | None, seed: int, pro
         UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
     """
     from prune import stage
-    from slim.config import PruneSection
+    from slim.config import PruneSection, TrainRecipe
     from slim.training import reestimate_bn
 
     section = config.Prune or PruneSection()
@@ -86,10 +86,7 @@ def prune(config: Config, *, model: str | None, out: Path | None, seed: int, pro
     checks = stage.checks(bundle, pruned, section)
     StageResult("prune", dest, checks, {}).require()
     if section.bn_batches:
-        from slim.pipeline.finetune import batches
-
-        recipe = section.Finetune
-        source = batches(pruned.spec, data, recipe, seed, augment=False)
+        source = batches(pruned.spec, data, section.Finetune or TrainRecipe(steps=1), seed, augment=False)
         reestimate_bn(pruned.net, source, section.bn_batches, progress=progress)
     if section.Finetune is not None:
         finetune(pruned, section.Finetune, data, context.work / "finetune", bundle, seed, progress)

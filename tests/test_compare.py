@@ -1,0 +1,85 @@
+"""References and reports: what fails a build, what is only shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slim.compare import Reference, compare, judge, read_references
+from slim.errors import ConfigError, InputError
+
+REFS = """
+models:
+  cls:
+    accuracy: {value: 94.0, tolerance: 1.0, better: higher}
+    arm_nb_bytes: {value: 200000, tolerance: "2%", better: lower}
+"""
+
+
+def _refs(folder: Path, text: str = REFS) -> Path:
+    path = folder / "refs.yml"
+    path.write_text(text)
+    return path
+
+
+def _report(folder: Path, model: str = "cls", **metrics: object) -> Path:
+    path = folder / f"{model}-{len(list(folder.iterdir()))}.json"
+    path.write_text(json.dumps({"model": model, "metrics": {"accuracy": 94.0, "arm_nb_bytes": 200000} | metrics}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("metrics", "verdicts"),
+    [
+        ({}, ["ok", "ok"]),
+        ({"accuracy": 93.0}, ["ok", "ok"]),
+        ({"accuracy": 92.9}, ["regression", "ok"]),
+        ({"accuracy": 95.5}, ["gain", "ok"]),
+        ({"arm_nb_bytes": 204001}, ["ok", "regression"]),
+        ({"arm_nb_bytes": 195000}, ["ok", "gain"]),
+        ({"accuracy": None}, ["missing", "ok"]),
+        ({"accuracy": float("nan")}, ["regression", "ok"]),
+        ({"accuracy": "94"}, ["missing", "ok"]),
+    ],
+)
+def test_a_metric_beside_its_reference(tmp_path: Path, metrics: dict[str, object], verdicts: list[str]) -> None:
+    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, **metrics)])
+    assert [row.verdict for row in rows] == verdicts
+    assert any(row.failed for row in rows) == any(v in ("regression", "missing") for v in verdicts)
+
+
+def test_a_model_without_a_report_fails(tmp_path: Path) -> None:
+    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, model="other")])
+    assert [(row.model, row.verdict, row.failed) for row in rows] == [
+        ("other", "new", False),
+        ("cls", "missing", True),
+    ]
+
+
+def test_equal_allows_no_direction() -> None:
+    reference = Reference(10.0, 0.0, "equal")
+    assert [judge(reference, value) for value in (10.0, 9.0, 11.0)] == ["ok", "regression", "regression"]
+
+
+def test_two_reports_of_one_model_are_refused(tmp_path: Path) -> None:
+    reports = [_report(tmp_path), _report(tmp_path)]
+    with pytest.raises(InputError, match="as is"):
+        compare(read_references(_refs(tmp_path)), reports)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: {}", "no models"),
+        ("models: {cls: {accuracy: {value: 1, tolerance: 1}}}", "value, tolerance and better"),
+        ("models: {cls: {accuracy: {value: x, tolerance: 1, better: higher}}}", "not a number"),
+        ("models: {cls: {accuracy: {value: .nan, tolerance: 1, better: higher}}}", "finite"),
+        ("models: {cls: {accuracy: {value: 1, tolerance: -1, better: higher}}}", "negative"),
+        ("models: {cls: {accuracy: {value: 1, tolerance: 1, better: up}}}", "higher, lower, equal"),
+    ],
+)
+def test_wrong_references_are_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_references(_refs(tmp_path, text))
