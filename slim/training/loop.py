@@ -6,7 +6,6 @@ import math
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from slim.training.checkpoints import BEST, LATEST, Arrays, Checkpoints, Progres
 from slim.training.hooks import BatchSource, FitResult, Hook, TrainingBatch
 from slim.training.identity import identity_of
 from slim.training.losses import TrainingLoss
-from slim.training.norm import to_training
+from slim.training.norm import quiet_norms, to_training
 from slim.training.optim import Optimizer, rate_at
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ class _Run:
         self._resume()
         for hook in self.hooks:
             hook.on_start(self.net)
-        with _quiet(), self.reporter.task("train", self.steps) as task:
+        with quiet_norms(), self.reporter.task("train", self.steps) as task:
             task.advance(self.progress.step)
             try:
                 self._all_steps(task)
@@ -288,14 +287,6 @@ class _Run:
 def _step_seed(seed: int, step: int) -> int:
     """Random layers of a step depend on (seed, step) alone, so no generator state has to be saved."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """BatchNorm of Paddle 2.6 warns once that it does what training mode is for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="When training, we now always track global mean")
-        yield
 
 
 @contextmanager

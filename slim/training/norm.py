@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,14 @@ def to_training(net: nn.Layer, *, freeze_bn: bool) -> None:
     if freeze_bn:
         for layer in norms(net):
             layer.eval()
+
+
+@contextmanager
+def quiet_norms() -> Iterator[None]:
+    """Without Paddle 2.6's warning that BatchNorm in training mode does what that mode is for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="When training, we now always track global mean")
+        yield
 
 
 @contextmanager
@@ -58,6 +67,7 @@ def reestimate_bn(
         StageFailed: a statistic came out as NaN or infinity.
     """
     with (
+        quiet_norms(),
         _only_norms_training(net) as layers,
         (progress or Silent()).task("batch norm statistics", n_batches) as task,
         paddle.no_grad(),

@@ -1,4 +1,4 @@
-"""A small real classifier and recognizer, and batches that depend on the step alone."""
+"""A tiny classifier, a small real recognizer, and batches that depend on the step alone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ import pytest
 from paddle import nn
 
 from slim.arch import build_net
+from slim.arch.heads import ClsHead
+from slim.arch.layers import ConvBN
 
-CLS = {
-    "model_type": "cls",
-    "Backbone": {"name": "MobileNetV3", "model_name": "small", "scale": 0.35},
-    "Head": {"name": "ClsHead"},
-}
 REC = {
     "model_type": "rec",
     "Backbone": {"name": "MobileNetV3", "model_name": "small", "scale": 0.35, "small_stride": [1, 2, 2, 2]},
@@ -71,9 +68,23 @@ class FakeBatches:
             yield self.batch_at(step)
 
 
+class TinyClassifier(nn.Layer):
+    """Conv, BatchNorm, dropout, the real head; names as in the real nets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Layer()
+        self.backbone.conv1 = ConvBN(3, 8, 3, stride=4, act="relu")
+        self.dropout = nn.Dropout(0.2)
+        self.head = ClsHead(8, 2)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.dropout(self.backbone.conv1(x)))
+
+
 def make_net(kind: str, seed: int = 0) -> nn.Layer:
     paddle.seed(seed)
-    return build_net(CLS, 2) if kind == "cls" else build_net(REC, 6)
+    return TinyClassifier() if kind == "cls" else build_net(REC, 6)
 
 
 def weights(net: nn.Layer) -> dict[str, npt.NDArray[Any]]:
@@ -83,7 +94,7 @@ def weights(net: nn.Layer) -> dict[str, npt.NDArray[Any]]:
 class Kit:
     """The helpers above for tests, which cannot import a conftest."""
 
-    CLS, REC = CLS, REC
+    REC = REC
     Batch, Batches = FakeBatch, FakeBatches
     net = staticmethod(make_net)
     weights = staticmethod(weights)

@@ -50,12 +50,13 @@ def test_learns_to_tell_bright_from_dark(kit):
 @pytest.mark.parametrize("kind", ["cls", "rec"])
 def test_same_seed_same_bytes(kit, kind):
     runs = []
-    for _ in range(2):
+    for seed in (3, 3, 4):
         net = kit.net(kind)
-        train(kit, net, recipe(steps=3), kind=kind)
+        train(kit, net, recipe(steps=2), kind=kind, seed=seed)
         runs.append(kit.weights(net))
-    assert kit.differing(*runs) == []
-    assert kit.differing(runs[0], kit.weights(kit.net(kind)))
+    assert kit.differing(runs[0], runs[1]) == []
+    if kind == "cls":  # its dropout follows the seed
+        assert kit.differing(runs[0], runs[2])
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "momentum", "sgd"])
@@ -74,6 +75,17 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_by_bit(kit, tmp_path, optim
         assert (tmp_path / f"whole/latest.{kind}").read_bytes() == (
             tmp_path / f"cut/latest.{kind}"
         ).read_bytes()
+
+
+def test_resumed_recognizer_equals_an_uninterrupted_one_bit_by_bit(kit, tmp_path):
+    """The published net: blocks with squeeze-excite, and an LSTM whose tensors have two names."""
+    rec = recipe(steps=4, save_every=1)
+    whole, again = kit.net("rec"), kit.net("rec")
+    train(kit, whole, rec, kind="rec")
+    with pytest.raises(Stop):
+        train(kit, kit.net("rec"), rec, kind="rec", out=tmp_path, hooks=[StopAfter(2)])
+    assert train(kit, again, rec, kind="rec", out=tmp_path).resumed_from == 2
+    assert kit.differing(kit.weights(whole), kit.weights(again)) == []
 
 
 def test_resume_without_the_optimizers_memory_would_be_seen(kit, tmp_path):
@@ -210,7 +222,7 @@ def test_infinite_loss_is_named_as_such(kit):
 
     class Spoil(Hook):
         def before_step(self, step):
-            net.head.fc.bias[0] = float("nan")
+            net.head.fc.bias.set_value(np.full(2, np.nan, np.float32))
 
     with pytest.raises(Diverged, match="loss is nan at step 1 of 6"):
         train(kit, net, hooks=[Spoil()])
@@ -224,7 +236,7 @@ def test_infinite_gradient_stops_before_the_weights_are_touched(kit):
         def after_backward(self, net, step):
             if step == 2:
                 before.update({name: p.numpy().copy() for name, p in net.named_parameters()})
-                net.head.fc.bias.grad[0] = float("inf")
+                net.head.fc.bias.grad.set_value(np.array([np.inf, 0.0], np.float32))
 
     with pytest.raises(Diverged, match="gradient norm is inf at step 2"):
         train(kit, net, hooks=[Spoil()])
