@@ -13,10 +13,13 @@ unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 # Two installs at once (two terminals, make -j) wait for each other.
-exec 9<scripts/install.sh
-if command -v flock >/dev/null 2>&1; then flock 9; fi
-
 say() { printf 'install: %s\n' "$*" >&2; }
+
+exec 9<scripts/install.sh
+if command -v flock >/dev/null 2>&1 && ! flock --nonblock 9; then
+    say "another install in this folder is under way, waiting for it"
+    flock 9
+fi
 
 wanted_stamp() {
     { printf '%s\n' "$checkout" "$(realpath -m "$VENV")"; cat "$lock" pyproject.toml setup.py scripts/install.sh; } |

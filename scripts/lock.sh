@@ -13,6 +13,7 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
 # The machine's own pip settings (mirrors, local folders of wheels) must not reach the lock.
 export PIP_CONFIG_FILE=/dev/null
+export PYTHONWARNINGS=ignore
 unset PIP_FIND_LINKS PIP_EXTRA_INDEX_URL PIP_CONSTRAINT
 "$work/venv/bin/python" -m pip install --quiet "pip-tools==$PIP_TOOLS"
 CUSTOM_COMPILE_COMMAND="make lock" "$work/venv/bin/python" -m piptools compile \
