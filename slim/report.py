@@ -56,18 +56,20 @@ def _drop(drop: Mapping[str, Any] | None) -> str:
 
 
 def text_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by spaces; numbers to the right from the third column on.
+    """Columns aligned by spaces; a column of numbers to the right, any other to the left.
 
     >>> print(text_table(("a", "b"), [("x", "1")]))
     a  b
     x  1
     """
-    widths = [max(len(str(row[i])) for row in [headers, *rows]) for i in range(len(headers))]
+    columns = list(zip(*[headers, *rows], strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    right = [len(column) > 1 and all(cell[:1] in "-+0123456789" for cell in column[1:]) for column in columns]
     lines = []
     for row in [headers, *rows]:
         cells = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

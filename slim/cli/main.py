@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; messages are printed here and nowhere else."""
     as_json = "--json" in args
+    # Paddle's C++ log speaks of its executors on stderr; warnings and errors of it stay.
+    os.environ.setdefault("GLOG_minloglevel", "1")
     try:
         check_shadowing()
         app.main(args=list(args), prog_name="slim", standalone_mode=False)

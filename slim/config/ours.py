@@ -189,6 +189,10 @@ class ExportSection(Section):
         default=120.0, description="seconds opt may take"
     )
     dynamic_batch: Flag = Field(default=True, description="any number of images at once; false: one")
+    compact: Flag = Field(default=True, description="drop from the .nb what no runtime reads")
+    lstm_weights: Literal["auto", "int8", "float"] = Field(
+        default="auto", description="LSTM matrices in the ARM file; auto: int8 for int8 models"
+    )
 
     @field_validator("targets")
     @classmethod

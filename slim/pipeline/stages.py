@@ -90,7 +90,7 @@ def prune(config: Config, *, model: str | None, out: Path | None, seed: int, pro
         reestimate_bn(pruned.net, source, section.bn_batches, progress=progress)
     if section.Finetune is not None:
         finetune(pruned, section.Finetune, data, context.work / "finetune", bundle, seed, progress)
-    extra = {"plan": plan.summary()}
+    extra = {"plan": plan.rows()}
     files = [context.work / SENSITIVITY]
     done = _save("prune", bundle, pruned, dest, section, config, data, seed, progress, extra, files)
     shutil.rmtree(context.work, ignore_errors=True)

@@ -51,11 +51,13 @@ def _groups(config: Any, model: str | None, reporter: Any, as_json: bool) -> Non
     groups = show_groups(open_model(model, config, reporter))
 
     def text() -> str:
-        headers = ("group", "channels", "prunable", "members")
-        rows = [
-            (g["name"], str(g["size"]), "yes" if g["prunable"] else str(g["reason"]), ", ".join(g["layers"]))
-            for g in groups
-        ]
-        return text_table(headers, rows)
+        headers = ("group", "channels", "FLOPs a channel", "prunable", "tied to")
+        return text_table(headers, [_cells(group) for group in groups])
 
     common.emit({"groups": groups}, as_json, text)
+
+
+def _cells(group: dict[str, Any]) -> tuple[str, ...]:
+    ties = dict.fromkeys(f"{m['path']}.{m['side']}" for m in group["members"] if m["path"] != group["name"])
+    prunable = "yes" if group["prunable"] else "; ".join(group["reasons"])
+    return (group["name"], str(group["size"]), f"{group['flops_per_channel']:,}", prunable, ", ".join(ties))

@@ -1,0 +1,101 @@
+"""slim export and slim export-nb: a model, or an inference folder, to sealed files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim import artifact
+from slim.errors import InputError
+from slim.numerics import file_sha256
+from slim.pipeline import lineage
+from slim.pipeline.opening import open_model
+from slim.pipeline.stages import StageResult
+from slim.progress import Reporter
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config import Config, ExportSection
+
+INFERENCE_SOURCES = (".pdmodel",)
+
+
+def export_inference(
+    model: str | None, config: Config | None, *, out: Path, seed: int, progress: Reporter
+) -> StageResult:
+    """Write the inference program of a model into ``out`` and compare it with the net."""
+    from export.stage import export_inference as write
+    from quant.freeze import save_inference
+
+    section, widths = _section(config, None), config.Check.widths if config and config.Check else ()
+    bundle = open_model(model, config, progress)
+    with artifact.writing(out) as tmp:
+        result = write(
+            bundle,
+            tmp,
+            dynamic_batch=section.dynamic_batch,
+            widths=widths if bundle.spec.input.dynamic_width else (),
+            save_quantized=save_inference,
+        )
+        done = lineage.entry("inference", bundle, inference_bytes=result.bytes)
+        artifact.seal(
+            tmp,
+            "inference",
+            recipe=section.model_dump(mode="json"),
+            parent=bundle.sha256(),
+            seed=seed,
+            facts={lineage.LINEAGE: lineage.of(bundle), "result": result.to_json()},
+        )
+    return StageResult("export", out, result.checks, done | {"bytes": {"inference": result.bytes}})
+
+
+def export_nb(
+    model: str | None,
+    config: Config | None,
+    *,
+    out: Path,
+    targets: tuple[str, ...] | None,
+    seed: int,
+    progress: Reporter,
+) -> StageResult:
+    """Write the .nb files of a model or an inference folder into ``out``, each run again and compared."""
+    from export.stage import export_nb as write
+    from quant.freeze import save_inference
+
+    section = _section(config, targets)
+    folder = inference_folder(model)
+    source: Bundle | Path = folder if folder is not None else open_model(model, config, progress)
+    with artifact.writing(out) as tmp:
+        result = write(source, section, tmp, save_quantized=save_inference, progress=progress)
+        facts: dict[str, Any] = {"result": result.to_json()}
+        if isinstance(source, Path):
+            parent = file_sha256(next(source.glob("*.pdiparams"))) if source.is_dir() else ""
+        else:
+            parent = source.sha256()
+            facts[lineage.LINEAGE] = lineage.of(source)
+            facts["scheme"] = source.scheme is not None
+        artifact.seal(tmp, "export", recipe=section.model_dump(mode="json"), parent=parent, seed=seed, facts=facts)
+    sizes = {"inference": result.inference_bytes}
+    sizes |= {f"model.{target}.nb": file.bytes for target, file in result.files.items()}
+    return StageResult("export-nb", out, result.checks, {"bytes": sizes, "notes": result.notes})
+
+
+def inference_folder(model: str | None) -> Path | None:
+    """The path when it is a folder (or prefix) with an inference program and no weights of ours to train."""
+    if model is None:
+        return None
+    path = Path(model)
+    if path.suffix == ".pdmodel":
+        if not path.is_file():
+            raise InputError("no such file", where=path)
+        return path
+    if path.is_dir() and not (path / "model.pdparams").is_file() and any(path.glob("*.pdmodel")):
+        return path
+    return None
+
+
+def _section(config: Config | None, targets: tuple[str, ...] | None) -> ExportSection:
+    from slim.config import ExportSection
+
+    section = (config.Export if config is not None else None) or ExportSection()
+    return section if targets is None else section.model_copy(update={"targets": targets})
