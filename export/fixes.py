@@ -13,29 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from export import proto
-from slim.errors import StageFailed
+from export.nb.compact import is_dead
+from export.params import read_params, write_params
+from slim.errors import StageFailed, UnsupportedModel
 
 Pass = Callable[[Any], int]
 
-_SHAPE_PARTS = ("ShapeTensorList", "StartsTensorList", "EndsTensorList")
-# Attributes that no code of the Lite runtime reads (operators/*.h at tag v2.13-rc); opt copies them all into
-# the nb, 100 to 130 bytes each.
-DEAD = frozenset({
-    "op_device", "op_callstack", "op_namescope", "op_role", "op_role_var", "with_quant_attr", "use_cudnn",
-    "use_addto", "use_mkldnn", "use_quantizer", "exhaustive_search", "force_fp32_output", "mkldnn_data_type",
-    "Scale_in", "Scale_out", "Scale_x", "Scale_y", "Scale_weights", "Scale_in_eltwise", "fuse_activation",
-    "fuse_alpha", "fuse_beta", "fuse_residual_connection", "fuse_relu_before_depthwise_conv", "place_type",
-    "str_value",
-})  # fmt: skip
-LIVE_THRESHOLDS = frozenset(
-    {"hard_swish_threshold", "fuse_brelu_threshold", "nms_threshold", "score_threshold"}
+_QUANTIZE_DEQUANTIZE = (
+    "fake_quantize_dequantize_abs_max",
+    "fake_quantize_dequantize_moving_average_abs_max",
+    "fake_channel_wise_quantize_dequantize_abs_max",
 )
-DEAD_BY_OP = {
-    "conv2d": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
-    "depthwise_conv2d": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
-    "conv2d_transpose": frozenset({"fuse_relu", "is_test", "data_format", "bit_length"}),
-    "pool2d": frozenset({"is_test", "data_format"}),
-}
+_SHAPE_PARTS = ("ShapeTensorList", "StartsTensorList", "EndsTensorList")
+_ENDS = frozenset({"feed", "fetch"})
+# Marks for Paddle's own quantization passes: dead in an nb, but opt may still look at it.
+_READ_BY_OPT = frozenset({"skip_quant"})
 
 
 def fold_conv_bias(program: Any) -> int:
@@ -144,14 +136,14 @@ def give_flatten_xshape(program: Any) -> int:
 
 
 def drop_dead_attrs(program: Any) -> int:
-    """Attributes nobody reads are removed (``DEAD``, ``DEAD_BY_OP`` and the ``*_threshold`` of quantizers).
+    """Attributes that no code of the Lite runtime reads are removed, see `export.nb.compact.is_dead`.
 
-    Assumes: opt and the Lite runtime run the program; Paddle itself falls back to the defaults, which are the
-    values it exports.
+    opt copies every attribute into the nb, 100 to 130 bytes each. Assumes: Paddle's defaults of these
+    attributes are the values it exports.
     """
     count = 0
     for op in proto.ops(program):
-        kept = [a for a in op.attrs if not is_dead(op.type, a.name)]
+        kept = [a for a in op.attrs if a.name in _READ_BY_OPT or not is_dead(op.type, a.name)]
         count += len(op.attrs) - len(kept)
         copies = [_copied(a) for a in kept]
         del op.attrs[:]
@@ -159,15 +151,24 @@ def drop_dead_attrs(program: Any) -> int:
     return count
 
 
-def is_dead(op_type: str, name: str) -> bool:
-    """Whether no runtime code reads attribute ``name`` of an op.
+def strip_quantizers(program: Any) -> int:
+    """Quantize-dequantize ops are taken out: the float view of a quantized program.
 
-    >>> is_dead("conv2d", "op_role"), is_dead("conv2d", "out_threshold"), is_dead("conv2d", "groups")
-    (True, True, False)
+    Assumes: the op maps X to Out of the same shape, as all ``fake_*quantize_dequantize_*`` ops do. Programs
+    that store weights as integers (``fake_*dequantize_max_abs``) are refused by `float_program`.
     """
-    if name in DEAD or name in DEAD_BY_OP.get(op_type, ()):
-        return True
-    return name.endswith("_threshold") and name not in LIVE_THRESHOLDS
+    block, gone = program.blocks[0], []
+    renamed: dict[str, str] = {}
+    for op in block.ops:
+        if op.type in _QUANTIZE_DEQUANTIZE:
+            source = proto.inputs(op, "X")[0]
+            renamed[proto.outputs(op, "Out")[0]] = renamed.get(source, source)
+            gone.append(op)
+    _remove(program, gone)
+    for op in block.ops:
+        for slot in op.inputs:
+            slot.arguments[:] = [renamed.get(name, name) for name in slot.arguments]
+    return len(gone)
 
 
 PASSES: tuple[Pass, ...] = (
@@ -192,6 +193,34 @@ def fix_program(source: Path, target: Path, passes: tuple[Pass, ...] = PASSES) -
     proto.write_program(program, proto.model_path(target))
     shutil.copyfile(proto.params_path(source), proto.params_path(target))
     return counts
+
+
+def float_program(source: Path, target: Path) -> int:
+    """Write the float view of a quantized program: same weights, no quantization.
+
+    Returns:
+        How many quantizers were taken out.
+    Raises:
+        UnsupportedModel: the program stores integer weights, so that its float weights are lost.
+    """
+    program = proto.read_program(proto.model_path(source))
+    lost = [
+        op.type for op in proto.ops(program) if "quantize" in op.type and op.type not in _QUANTIZE_DEQUANTIZE
+    ]
+    if lost:
+        raise UnsupportedModel(
+            f"the program holds {lost[0]}, whose weights are no longer float", where=source,
+            remedy="export for the target arm only",
+        )  # fmt: skip
+    params = read_params(proto.params_path(source), [v.name for v in proto.parameters(program)])
+    count = strip_quantizers(program)
+    read = {name for op in proto.ops(program) for slot in op.inputs for name in slot.arguments}
+    kept = [_copied(v) for v in program.blocks[0].vars if not v.persistable or v.name in read | _ENDS]
+    del program.blocks[0].vars[:]
+    program.blocks[0].vars.extend(kept)
+    proto.write_program(program, proto.model_path(target))
+    write_params({v.name: params[v.name] for v in proto.parameters(program)}, proto.params_path(target))
+    return count
 
 
 def _set_int(op: Any, name: str, value: int) -> None:

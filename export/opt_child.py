@@ -1,7 +1,7 @@
 """Runs inside a child process, as a script: one conversion by Paddle-Lite's Opt, which aborts on failure.
 
 Usage: ``python -I opt_child.py MODEL PARAMS TARGET OUT`` writes ``OUT.nb``. Exit code 86: paddlelite cannot
-be imported. Only the wheel and the standard library are imported, so the script runs isolated from user paths.
+be imported. Only the wheel and the standard library are imported: the script runs isolated from user paths.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The combined parameter file (`.pdiparams`): read with every length checked, written by the same rules.
 
 Format (``paddle/fluid/framework/lod_tensor.cc`` SerializeToStream, ``tensor_util.cc`` TensorToStream),
-little-endian, per tensor: u32 version 0, u64 number of LoD levels (0), u32 version 0, i32 size of a TensorDesc
-message, the message (data type, dims), then the values. Tensors follow in the order of their names.
+little-endian, per tensor: u32 version 0, u64 number of LoD levels (0), u32 version 0, i32 size of a
+TensorDesc message, the message (data type, dims), then the values. Tensors are in the order of their names.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def read_params(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _tensor(data: bytes, at: int, name: str, path: Path) -> tuple[np.ndarray, int]:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from paddle.base.proto import framework_pb2
 
     if at + _HEAD.size > len(data):

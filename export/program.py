@@ -64,8 +64,7 @@ def save_program(
     if bundle.scheme is not None:
         if save_quantized is None:
             raise UnsupportedModel("a quantized model cannot be exported here", where=bundle.source)
-        with paddle.utils.unique_name.guard(), _named_by_path(bundle.net):
-            save_quantized(bundle, prefix, shape)
+        save_quantized(bundle, prefix, shape)
     else:
         copy = bundle.clone()  # to_static replaces the net's forward for good
         with paddle.utils.unique_name.guard(), _named_by_path(copy.net):

@@ -59,7 +59,7 @@ def read_program(path: Path) -> Any:
         InputError: the file cannot be read or is no program.
         UnsupportedModel: the program has control flow (more than one block).
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from paddle.base.proto import framework_pb2
 
     try:

@@ -2,8 +2,8 @@
 
 A file that is damaged, or made for other kernels, can abort the process it is loaded in; here that is only
 this one. Usage: ``python -I lite_worker.py MODEL.nb``. Protocol, little-endian, on stdin and the original
-stdout: request: u32 rank, rank x u32 dims, float32 values; answer: f64 seconds of the run, then rank, dims and
-values alike. The first answer, before any request, is rank 0: the model is loaded. End of input ends it.
+stdout: request: u32 rank, rank x u32 dims, float32 values; answer: f64 seconds of the run, then rank, dims
+and values alike. The first answer, before any request, is rank 0: the model is loaded. End of input ends it.
 """
 
 from __future__ import annotations
