@@ -25,7 +25,7 @@ _Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Upper ends of the disturbances; tuned so that the bundled float models make some mistakes.
+    """Upper ends of the disturbances, each drawn anew for every line.
 
     Attributes:
         slope: rise of the base line per pixel of length.
@@ -37,19 +37,21 @@ class Difficulty:
         texture: amplitude of the background in grey levels.
         quality: lowest JPEG quality.
         low: lowest height in pixels that a line is reduced to before it is enlarged again.
+        margin: room left and right of the text in font sizes (half of it above and below).
+        colour: distance of each channel from grey, in grey levels.
     """
 
-    slope: float = 0.02
-    shear: float = 0.15
-    perspective: float = 0.12
-    blur: float = 1.0
-    noise: float = 14.0
-    contrast: int = 60
-    texture: int = 40
-    quality: int = 50
-    low: int = 22
-    margin: float = 0.5
-    colour: int = 255
+    slope: float
+    shear: float
+    perspective: float
+    blur: float
+    noise: float
+    contrast: int
+    texture: int
+    quality: int
+    low: int
+    margin: float
+    colour: int
 
 
 def render_line(
