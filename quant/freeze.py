@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import paddle
+from paddle import nn
 
 from quant import wrap
 from quant.paddle_qat import quietly
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pdmodel", ".pdiparams")
 INPUT_NAME = "x"
+_NOT_SAVED = "__non_persistable"
+_STACK = "op_callstack"
 
 
 def save_inference(bundle: Bundle, prefix: Path, input_shape: Sequence[int | None]) -> None:
@@ -69,9 +72,33 @@ def save_inference(bundle: Bundle, prefix: Path, input_shape: Sequence[int | Non
 def _save(bundle: Bundle, prefix: Path, shape: list[int | None]) -> None:
     with quietly(), paddle.utils.unique_name.guard():
         net = bundle.clone(wrap.restore).net
+        _name_by_path(net)
         spec = [paddle.static.InputSpec(shape, "float32", INPUT_NAME)]
         try:
             # full_graph: without it a failed trace silently falls back to running python.
             paddle.jit.save(paddle.jit.to_static(net, input_spec=spec, full_graph=True), str(prefix))
         except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
             raise StageFailed(f"Paddle cannot save the quantized net ({str(error)[:300]})") from error
+    _drop_callstacks(prefix.with_name(prefix.name + SUFFIXES[0]))
+
+
+def _name_by_path(net: nn.Layer) -> None:
+    """Variables of the program are called like the state's entries, not by running numbers."""
+    for path, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        # A buffer that is not saved (the LSTM's dropout state) is recognised by the end of its name.
+        tensor.name = path + _NOT_SAVED if tensor.name.endswith(_NOT_SAVED) else path
+
+
+def _drop_callstacks(path: Path) -> None:
+    """Paddle writes the python call stack, with this machine's paths, into some of the ops."""
+    from paddle.base.proto import framework_pb2
+
+    program = framework_pb2.ProgramDesc.FromString(path.read_bytes())
+    for block in program.blocks:
+        for op in block.ops:
+            kept = [
+                type(attr).FromString(attr.SerializeToString()) for attr in op.attrs if attr.name != _STACK
+            ]
+            del op.attrs[:]
+            op.attrs.extend(kept)
+    path.write_bytes(program.SerializeToString(deterministic=True))

@@ -132,6 +132,7 @@ def _train(
 
 def _source(spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int) -> TrainBatches:
     from slim.data.augment import augmentation
+
     from slim.data.loader import TrainBatches
 
     width: Any = recipe.width if recipe.width is not None else "auto"
