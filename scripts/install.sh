@@ -12,9 +12,9 @@ lock=requirements/lock.txt
 unset PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_HASHES PIP_PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-# Two installs at once (two terminals, make -j) wait for each other.
 say() { printf 'install: %s\n' "$*" >&2; }
 
+# Two installs at once (two terminals, make -j) wait for each other.
 exec 9<scripts/install.sh
 if command -v flock >/dev/null 2>&1 && ! flock --nonblock 9; then
     say "another install in this folder is under way, waiting for it"

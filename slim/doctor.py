@@ -192,7 +192,9 @@ def _shadowing() -> list[Finding]:
 
 def _loads(name: str, code: str, disables: tuple[str, ...]) -> Finding:
     answer = ask(code)
-    return _finding(name, answer.ok, answer.text, "loads in a fresh process", disables, REINSTALL)
+    packages = [package for library, package in LIBRARIES.items() if library in answer.text]
+    remedy = f"apt-get install -y {' '.join(packages)}" if packages else REINSTALL
+    return _finding(name, answer.ok, answer.text, "loads in a fresh process", disables, remedy)
 
 
 def _resources() -> list[Finding]:

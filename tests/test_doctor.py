@@ -57,6 +57,13 @@ def test_the_missing_library_is_named_with_its_package(answers: list[Answer]) ->
     assert finding.remedy == "apt-get install -y libglib2.0-0"
 
 
+def test_a_package_that_misses_a_library_is_mended_by_that_library(answers: list[Answer]) -> None:
+    answers.append(Answer(False, "ImportError: libGL.so.1: cannot open shared object file"))
+    assert by_name(diagnose())["opencv"].remedy == "apt-get install -y libgl1"
+    answers.append(Answer(False, "ImportError: numpy"))
+    assert by_name(diagnose())["opencv"].remedy.startswith("make install")
+
+
 def test_a_wrong_and_a_missing_version_are_found(
     answers: list[Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
