@@ -72,7 +72,7 @@ def names_in(wheel: Path) -> set[PurePosixPath]:
 
 def run_outside(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in ``folder`` with the installed wheel first and this environment's packages behind it."""
-    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
     return subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
