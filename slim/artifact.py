@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
@@ -19,6 +20,16 @@ from slim.numerics import file_sha256
 MANIFEST = "manifest.json"
 FORMAT = 1
 _MAX_MANIFEST = 16 << 20
+_FIELDS = {
+    "stage": str,
+    "recipe": dict,
+    "parent": str,
+    "files": dict,
+    "tools": dict,
+    "seed": int,
+    "data": dict,
+    "facts": dict,
+}
 _TOOLS = ("paddlepaddle", "paddleslim", "paddlelite", "numpy", "opencv-python")
 
 
@@ -68,11 +79,12 @@ def writing(dest: Path) -> Iterator[Path]:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
-    _refuse_foreign(dest)
-    aside = dest.with_name(f".{dest.name}.tmp-{os.getpid()}")
     try:
+        dest = dest.resolve()
+        _refuse_foreign(dest)
         dest.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
+        _clear_leftovers(dest)
+        aside = dest.with_name(f".{dest.name}.tmp-{os.getpid()}")
         aside.mkdir()
     except OSError as error:
         raise InputError(
@@ -88,19 +100,52 @@ def writing(dest: Path) -> Iterator[Path]:
 def _refuse_foreign(dest: Path) -> None:
     if dest.exists() and not dest.is_dir():
         raise InputError("exists and is not a folder", where=dest, remedy="choose another --out")
-    if dest.is_dir() and any(dest.iterdir()) and not (dest / MANIFEST).is_file():
+    if not dest.is_dir() or not any(dest.iterdir()):
+        return
+    try:
+        read_manifest(dest)
+    except ArtifactError as error:
         raise InputError(
             "holds files that slim did not write", where=dest, remedy="choose another --out or empty it"
-        )
+        ) from error
+
+
+def _clear_leftovers(dest: Path) -> None:
+    """Put back a folder whose process was killed between the two renames; remove what else it left."""
+    for left in sorted(dest.parent.glob(f".{glob.escape(dest.name)}.*-*")):
+        kind, _, pid = left.name[len(dest.name) + 2 :].partition("-")
+        if kind not in ("old", "tmp") or not pid.isdecimal() or _runs(int(pid)):
+            continue
+        if kind == "old" and not dest.exists():
+            os.replace(left, dest)
+        else:
+            shutil.rmtree(left)
+
+
+def _runs(pid: int) -> bool:
+    """Whether another process of this number exists."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _swap(aside: Path, dest: Path) -> None:
-    if not dest.exists():
+    if not dest.exists() or not any(dest.iterdir()):
         os.replace(aside, dest)
         return
     old = dest.with_name(f".{dest.name}.old-{os.getpid()}")
     os.replace(dest, old)
-    os.replace(aside, dest)
+    try:
+        os.replace(aside, dest)
+    except OSError:
+        os.replace(old, dest)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -118,7 +163,7 @@ def seal(
     files = {
         path.relative_to(folder).as_posix(): file_sha256(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path != folder / MANIFEST
     }
     manifest = Manifest(stage, recipe, parent, files, tool_versions(), seed, data or {}, facts or {})
     write_json(folder / MANIFEST, {"format": FORMAT, **manifest.__dict__})
@@ -132,16 +177,18 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactError(
             f"manifest format {data.get('format')!r}, this version reads {FORMAT}", where=folder
         )
-    try:
-        return Manifest(**{name: data[name] for name in Manifest.__dataclass_fields__})
-    except KeyError as error:
-        raise ArtifactError(
-            f"manifest has no {error}", where=folder, remedy="write the artifact again"
-        ) from error
+    for name, kind in _FIELDS.items():
+        if not isinstance(data.get(name), kind):
+            raise ArtifactError(
+                f"manifest key {name!r} is missing or no {kind.__name__}",
+                where=folder,
+                remedy="write the artifact again",
+            )
+    return Manifest(**{name: data[name] for name in _FIELDS})
 
 
 def verify(folder: Path) -> Manifest:
-    """Read the manifest and compare every file's sha256; raises ArtifactError naming the first that differs."""
+    """Read the manifest, compare every file's sha256; raises ArtifactError naming the first that differs."""
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +28,9 @@ WEIGHTS = "model.pdparams"
 SPEC = "spec.json"
 PLAN = "plan.json"
 SCHEME = "scheme.json"
-_DUPLICATE_LSTM = ".cell_"
+_LSTM_PART = "(weight_ih|weight_hh|bias_ih|bias_hh)"
+_LSTM_FLAT = re.compile(rf"(.*\.lstm\.){_LSTM_PART}_l(\d+)(_reverse)?")
+_LSTM_CELL = re.compile(rf"(.*\.lstm\.)(\d+)\.cell_(fw|bw)\.{_LSTM_PART}")
 
 Restore = Callable[[nn.Layer, Mapping[str, Any]], nn.Layer]
 
@@ -104,14 +107,31 @@ def from_artifact(folder: Path, restore: Restore | None = None) -> Bundle:
     Args:
         restore: puts the quantization wrappers of a scheme back onto a float net (``quant`` provides it).
     """
-    artifact.verify(folder)
+    files = artifact.verify(folder).files
+    for name in (WEIGHTS, SPEC):
+        if name not in files:
+            raise ArtifactError(
+                f"the manifest lists no {name}", where=folder, remedy="give a folder of train, prune or quant"
+            )
     spec = ModelSpec.from_json(artifact.read_json(folder / SPEC), where=str(folder / SPEC))
-    plans = artifact.read_json(folder / PLAN)["plans"] if (folder / PLAN).is_file() else []
-    scheme = artifact.read_json(folder / SCHEME) if (folder / SCHEME).is_file() else None
+    # Only files the manifest vouches for: a plan.json laid beside the model changes nothing.
+    plans = _plans(folder / PLAN) if PLAN in files else []
+    scheme = artifact.read_json(folder / SCHEME) if SCHEME in files else None
     net = _skeleton(spec, plans, scheme, restore, str(folder))
     load_strict(net, complete_lstm_names(read_pdparams(folder / WEIGHTS)), where=folder / WEIGHTS)
     net.eval()
     return Bundle(spec, net, cuts=plans, scheme=scheme, source=str(folder))
+
+
+def _plans(path: Path) -> list[dict[str, Any]]:
+    plans = artifact.read_json(path).get("plans")
+    if not isinstance(plans, list) or not all(
+        isinstance(plan, dict) and isinstance(plan.get("cuts"), dict) for plan in plans
+    ):
+        raise ArtifactError(
+            "is not a list of plans, each with 'cuts'", where=path, remedy="write the artifact again"
+        )
+    return plans
 
 
 def save(bundle: Bundle, folder: Path) -> None:
@@ -135,26 +155,40 @@ def complete_lstm_names(state: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.
     """nn.LSTM lists each tensor under two names; a checkpoint may hold either or both.
 
     ``weight_ih_l0_reverse`` and ``0.cell_bw.weight_ih`` are the same tensor: the absent one is filled in.
+
+    Raises:
+        CheckpointError: both are there and differ.
     """
     done = dict(state)
     for name, value in state.items():
         twin = _lstm_twin(name)
-        if twin is not None and twin not in done:
+        if twin is None:
+            continue
+        if twin not in done:
             done[twin] = value
+        elif not np.array_equal(done[twin], value, equal_nan=True):
+            raise CheckpointError(
+                f"{name} and {twin} are one tensor and hold different numbers",
+                remedy="save the checkpoint again with paddle.save",
+            )
     return done
 
 
 def _lstm_twin(name: str) -> str | None:
-    prefix, _, tail = name.rpartition(".lstm.")
-    if not prefix:
-        return None
-    head = f"{prefix}.lstm."
-    if _DUPLICATE_LSTM in tail:
-        layer, cell, part = tail.split(".")
-        return f"{head}{part}_l{layer}{'_reverse' if cell == 'cell_bw' else ''}"
-    part, _, rest = tail.rpartition("_l")
-    layer, _, reverse = rest.partition("_")
-    return f"{head}{layer}.cell_{'bw' if reverse else 'fw'}.{part}"
+    """The other name of an LSTM tensor, None for any other tensor.
+
+    >>> _lstm_twin("neck.encoder.lstm.weight_ih_l0_reverse")
+    'neck.encoder.lstm.0.cell_bw.weight_ih'
+    """
+    flat = _LSTM_FLAT.fullmatch(name)
+    if flat:
+        head, part, layer, reverse = flat.groups()
+        return f"{head}{layer}.cell_{'bw' if reverse else 'fw'}.{part}"
+    cell = _LSTM_CELL.fullmatch(name)
+    if cell:
+        head, layer, direction, part = cell.groups()
+        return f"{head}{part}_l{layer}{'_reverse' if direction == 'bw' else ''}"
+    return None
 
 
 def _skeleton(
@@ -166,10 +200,6 @@ def _skeleton(
 ) -> nn.Layer:
     net: nn.Layer = build_net(spec.arch, spec.classes)
     for plan in plans:
-        if "cuts" not in plan:
-            raise ArtifactError(
-                "a pruning plan has no 'cuts'", where=where, remedy="write the artifact again"
-            )
         apply_cuts(net, plan["cuts"])
     if scheme is None:
         return net

@@ -7,25 +7,27 @@ justify; here only the globals such files need exist, and every array is bounded
 from __future__ import annotations
 
 import io
+import math
 import os
 import pickle
 import pickletools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from slim.errors import CheckpointError
+from slim.errors import CheckpointError, InputError
 
 State = dict[str, npt.NDArray[Any]]
 
 _PADDLE_EXTRA = "StructuredToParameterName@@"
 _MAX_BYTES = 1 << 31
 _MAX_ENTRIES = 200_000
+_MAX_OPS = 4_000_000
 _FORBIDDEN_OPS = frozenset(
-    {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
+    {"PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER"}
 )
 
 
@@ -68,17 +70,26 @@ def read_pickle(path: Path) -> Any:
 
 
 def write_pickle(data: Any, path: Path) -> None:
-    """Pickle ``data`` (protocol 2, which every Paddle version reads) aside, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Pickle ``data`` (protocol 2, which every Paddle version reads) aside, then rename.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with aside.open("wb") as stream:
-            pickle.dump(data, stream, protocol=2)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as stream:
+                pickle.dump(data, stream, protocol=2)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write ({error.strerror or error})", where=path, remedy="choose another --out"
+        ) from error
 
 
 def write_pdparams(state: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
@@ -96,14 +107,17 @@ def _read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError("no such file", where=path) from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise CheckpointError(error.strerror or str(error), where=path) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        detail = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(f"cannot be read ({detail})", where=path) from error
 
 
 def _scan(data: bytes, path: Path) -> None:
     """Walk the opcodes without running them: all there, all harmless, memo no larger than the file."""
     try:
-        for op, arg, _ in pickletools.genops(data):
+        for count, (op, arg, _) in enumerate(pickletools.genops(data)):
+            if count > _MAX_OPS:
+                raise _damaged(path, f"holds over {_MAX_OPS} pickle opcodes")
             if op.name in _FORBIDDEN_OPS:
                 raise CheckpointError(
                     f"uses the pickle opcode {op.name}, which a checkpoint never needs", where=path
@@ -122,22 +136,73 @@ def _damaged(path: Path, detail: str) -> CheckpointError:
     )
 
 
-class _Array(np.ndarray):
-    """An array being unpickled; its bytes are charged to the file's budget."""
+class _Budget:
+    """Bytes a file may ask for, in proportion to its size: a shared text may not become many arrays."""
 
-    budget: list[int]
+    def __init__(self, size: int) -> None:
+        self.left = 2 * size + 4096
+
+    def charge(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its contents are larger than the file")
+
+
+class _Ndarray:
+    """Stands for the class numpy.ndarray: a mark for ``_reconstruct``, nothing that can be called."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise ValueError("the array class has no state")
+
+
+class _Function:
+    """A function the file may call; unlike a plain one, its attributes cannot be set by the file."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, state: Any) -> NoReturn:
+        raise ValueError("a function has no state")
+
+
+class _Dtype:
+    """A dtype being unpickled: plain little-endian numbers of at most 8 bytes."""
+
+    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
+        self.real = np.dtype(str(code))
+        if self.real.kind not in "fiub" or self.real.itemsize > 8:
+            raise ValueError(f"dtype {code!r} is not plain numbers")
 
     def __setstate__(self, state: Any) -> None:
-        version, shape, dtype, fortran, raw = state
-        size = (
-            int(np.prod([int(n) for n in shape], dtype=object)) * dtype.itemsize if shape else dtype.itemsize
-        )
-        if not isinstance(raw, bytes) or size != len(raw):
-            raise ValueError(f"array of shape {shape} needs {size} bytes")
-        self.budget[0] -= size
-        if self.budget[0] < 0:
-            raise ValueError("its arrays are larger than the file")
-        super().__setstate__((version, shape, dtype, fortran, raw))
+        _version, order, *fields = state
+        if order not in ("<", "|", "=") or any(value not in (None, -1, 0) for value in fields):
+            raise ValueError(f"dtype state {state!r} is not that of little-endian numbers")
+
+
+class _Array:
+    """An array being unpickled; its bytes are charged to the file's budget."""
+
+    def __init__(self, budget: _Budget) -> None:
+        self._budget = budget
+        self.real: npt.NDArray[Any] = np.zeros(0, np.int8)
+
+    def __setstate__(self, state: Any) -> None:
+        _version, shape, dtype, fortran, raw = state
+        shape = tuple(int(n) for n in shape)
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or any(n < 0 for n in shape):
+            raise ValueError("array state is not one numpy writes")
+        if math.prod(shape) * dtype.real.itemsize != len(raw):
+            raise ValueError(f"array of shape {shape} and dtype {dtype.real} has {len(raw)} bytes")
+        self._budget.charge(len(raw))
+        flat = np.frombuffer(raw, dtype.real)
+        self.real = flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
 class _Unpickler(pickle.Unpickler):
@@ -146,13 +211,15 @@ class _Unpickler(pickle.Unpickler):
     def __init__(self, data: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
         self._path = path
-        self._budget = [2 * len(data) + 4096]
-        self._known = {
-            ("multiarray", "_reconstruct"): self._reconstruct,
-            ("multiarray", "scalar"): self._scalar,
-            ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): self._dtype,
-            ("_codecs", "encode"): _encode,
+        self._arrays, self._texts = _Budget(len(data)), _Budget(len(data))
+        self._known: dict[tuple[str, str], Any] = {
+            ("multiarray", "_reconstruct"): _Function(self._reconstruct),
+            ("multiarray", "scalar"): _Function(self._scalar),
+            ("numpy", "ndarray"): _Ndarray(),
+            ("numpy", "dtype"): _Function(_Dtype),
+            ("_codecs", "encode"): _Function(self._encode),
+            # Protocol 2 writes the bytes of an empty array as bytes().
+            ("__builtin__", "bytes"): _Function(_no_bytes),
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -170,29 +237,25 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> NoReturn:
         raise CheckpointError("refers to data outside the file", where=self._path)
 
-    def _reconstruct(self, kind: Any, shape: Any, code: Any) -> Any:
-        if kind is not _Array or tuple(shape) != (0,):
+    def _reconstruct(self, kind: Any, shape: Any, code: Any) -> _Array:
+        if not isinstance(kind, _Ndarray) or tuple(shape) != (0,):
             raise ValueError("array header is not one numpy writes")
-        array = _Array((0,), np.int8)
-        array.budget = self._budget
-        return array
-
-    def _dtype(self, code: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
-        dtype = np.dtype(str(code))
-        if dtype.kind not in "fiub" or dtype.itemsize > 8:
-            raise ValueError(f"dtype {code!r} is not plain numbers")
-        return dtype
+        return _Array(self._arrays)
 
     def _scalar(self, dtype: Any, raw: Any = b"") -> Any:
-        if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes) or len(raw) != dtype.itemsize:
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or len(raw) != dtype.real.itemsize:
             raise ValueError("scalar is damaged")
-        return np.frombuffer(raw, dtype)[0]
+        return np.frombuffer(raw, dtype.real)[0]
+
+    def _encode(self, text: Any, codec: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
+            raise ValueError("bytes are coded in a way numpy never writes")
+        self._texts.charge(len(text))
+        return text.encode("latin1")
 
 
-def _encode(text: Any, codec: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
-        raise ValueError("bytes are coded in a way numpy never writes")
-    return text.encode("latin1")
+def _no_bytes() -> bytes:
+    return b""
 
 
 def _plain(value: Any, depth: int = 0, seen: list[int] | None = None) -> Any:
@@ -202,7 +265,7 @@ def _plain(value: Any, depth: int = 0, seen: list[int] | None = None) -> Any:
     if depth > 20 or seen[0] > _MAX_ENTRIES:
         raise ValueError(f"is nested more than 20 levels deep or holds over {_MAX_ENTRIES} entries")
     if isinstance(value, _Array):
-        return np.array(value, subok=False)
+        return value.real
     if isinstance(value, dict):
         return {_plain(k, depth + 1, seen): _plain(v, depth + 1, seen) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from slim.errors import CheckpointError
@@ -40,29 +41,51 @@ def generation(names: Mapping[str, Any] | set[str]) -> str | None:
 
 
 def load_strict(net: nn.Layer, state: Mapping[str, npt.NDArray[Any]], *, where: str | Path) -> None:
-    """Copy ``state`` into ``net``; nothing missing, nothing left over, every shape equal.
+    """Copy ``state`` into ``net``; nothing missing, nothing left over, every shape and dtype equal, no NaN.
 
     Raises:
         CheckpointError: one error that lists every key that does not fit; a checkpoint of another
             PP-OCR generation, or one wrapped by another quantizer, is named as such.
     """
-    wanted = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
+    tensors = net.state_dict()
+    wanted = {name: _form(tensor.numpy()) for name, tensor in tensors.items()}
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
-    shapes = sorted(
-        f"{name} {list(state[name].shape)} instead of {wanted[name]}"
-        for name in set(wanted) & set(state)
-        if list(state[name].shape) != wanted[name]
-    )
+    both = sorted(set(wanted) & set(state))
+    shapes = [
+        f"{name} {_form(state[name])} instead of {wanted[name]}"
+        for name in both
+        if _form(state[name]) != wanted[name]
+    ]
     if missing or unexpected or shapes:
         raise CheckpointError(_mismatch(missing, unexpected, shapes), where=where, remedy=_remedy(set(state)))
+    broken = [name for name in both if not np.isfinite(state[name]).all()]
+    if broken:
+        raise CheckpointError(
+            f"{len(broken)} tensors hold NaN or infinity: {_some(broken)}",
+            where=where,
+            remedy="use a checkpoint from before the training diverged",
+        )
     net.set_state_dict(dict(state))
+
+
+def _form(array: npt.NDArray[Any]) -> str:
+    """Shape and dtype as text.
+
+    >>> _form(np.zeros((2, 3), np.float32))
+    '[2, 3] float32'
+    """
+    return f"{list(array.shape)} {array.dtype}"
 
 
 def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
     parts = [
         f"{len(names)} {what}: {_some(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape or dtype", shapes),
+        )
         if names
     ]
     return f"the weights do not fit the net ({'; '.join(parts)})"

@@ -20,7 +20,11 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals of a net for one input; ``flops`` counts multiply-adds of conv, linear and LSTM layers."""
+    """Totals of a net for one input.
+
+    ``flops`` counts multiply-adds of conv, linear and LSTM layers; ``params`` every stored number,
+    BatchNorm's running statistics included.
+    """
 
     params: int
     flops: int

@@ -7,6 +7,7 @@ It is data (JSON) and names layers by their attribute path, never by a running n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,14 @@ def apply_cuts(net: nn.Layer, cuts: Cuts) -> None:
     for path, cut in cuts.items():
         if path not in layers:
             raise ArtifactError(f"the plan cuts layer {path!r}, which the net does not have")
+        if not isinstance(cut, Mapping) or not set(cut) <= {"out", "in"}:
+            raise ArtifactError(f"the plan's cut of {path} is {cut!r:.80}, must hold 'out' or 'in'")
         _cut_layer(net, path, layers[path], cut)
 
 
 def _cut_layer(net: nn.Layer, path: str, layer: nn.Layer, cut: Mapping[str, Sequence[int]]) -> None:
     if isinstance(layer, nn.LSTM):
+        _refuse(path, cut, "out", layer)
         _replace(net, path, _cut_lstm(layer, _kept(path, cut, "in", layer.input_size)))
     elif isinstance(layer, nn.Conv2D):
         _cut_conv(path, layer, cut)
@@ -60,10 +64,24 @@ def _cut_layer(net: nn.Layer, path: str, layer: nn.Layer, cut: Mapping[str, Sequ
 def _kept(path: str, cut: Mapping[str, Sequence[int]], side: str, size: int) -> list[int] | None:
     if side not in cut:
         return None
-    kept = [int(i) for i in cut[side]]
+    given = cut[side]
+    if not isinstance(given, Sequence) or not all(_is_whole(i) for i in given):
+        raise ArtifactError(f"the plan's {side!r} indices of {path} are not a list of whole numbers")
+    kept = [int(i) for i in given]
     if not kept or len(set(kept)) != len(kept) or min(kept) < 0 or max(kept) >= size:
         raise ArtifactError(f"the plan's {side!r} indices of {path} do not fit its {size} channels")
     return kept
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _refuse(path: str, cut: Mapping[str, Sequence[int]], side: str, layer: nn.Layer) -> None:
+    if side in cut:
+        raise ArtifactError(
+            f"the plan cuts side {side!r} of {path}, which a {type(layer).__name__} does not have"
+        )
 
 
 def _take(layer: nn.Layer, name: str, axis: int, kept: list[int] | None) -> None:
@@ -95,6 +113,7 @@ def _cut_conv(path: str, layer: nn.Conv2D, cut: Mapping[str, Sequence[int]]) -> 
     if out is not None:
         layer._out_channels = len(out)
     if depthwise:
+        _refuse(path, cut, "in", layer)
         if out is not None:
             layer._in_channels = layer._groups = len(out)
         return
@@ -105,6 +124,8 @@ def _cut_conv(path: str, layer: nn.Conv2D, cut: Mapping[str, Sequence[int]]) -> 
 
 
 def _cut_transposed(path: str, layer: nn.Conv2DTranspose, cut: Mapping[str, Sequence[int]]) -> None:
+    if layer._groups != 1:
+        raise ArtifactError(f"{path} is a grouped convolution ({layer._groups} groups), which cannot be cut")
     out = _kept(path, cut, "out", layer._out_channels)
     into = _kept(path, cut, "in", layer._in_channels)
     _take(layer, "weight", 1, out)
@@ -115,6 +136,7 @@ def _cut_transposed(path: str, layer: nn.Conv2DTranspose, cut: Mapping[str, Sequ
 
 
 def _cut_norm(path: str, layer: nn.BatchNorm2D, cut: Mapping[str, Sequence[int]]) -> None:
+    _refuse(path, cut, "in", layer)
     out = _kept(path, cut, "out", layer._num_features)
     for name in ("weight", "bias", "_mean", "_variance"):
         _take(layer, name, 0, out)
