@@ -82,12 +82,19 @@ def encode(image: Image.Image, rng: np.random.Generator, hard: Difficulty) -> by
     return buffer.getvalue()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
     from PIL import ImageFont
 
     # BASIC: the other layout engine depends on a library that may or may not be on the machine.
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(maxsize=1024)
+def _extent(path: str, size: int) -> tuple[int, int]:
+    """Upper and lower end of a capital with a descender: a line box keeps them, whatever its text."""
+    _, top, _, bottom = _font(path, size).getbbox("Ag")
+    return int(top), int(bottom)
 
 
 def _mask(text: str, face: Face, rng: np.random.Generator, hard: Difficulty) -> Image.Image:
@@ -96,8 +103,9 @@ def _mask(text: str, face: Face, rng: np.random.Generator, hard: Difficulty) -> 
 
     size = int(rng.integers(30, 49))
     font = _font(str(face.path), size)
-    left, top, right, bottom = (int(value) for value in font.getbbox("Ag" + text))
-    left, right = (int(value) for value in font.getbbox(text)[::2])
+    left, top, right, bottom = (int(value) for value in font.getbbox(text))
+    highest, lowest = _extent(str(face.path), size)
+    top, bottom = min(top, highest), max(bottom, lowest)
     limits = (hard.margin * size, hard.margin * size / 2) * 2
     margin = [1 + int(rng.random() * limit) for limit in limits]
     width, height = right - left + margin[0] + margin[2], bottom - top + margin[1] + margin[3]
@@ -125,7 +133,7 @@ def _warp(mask: Image.Image, rng: np.random.Generator, hard: Difficulty) -> Imag
         data += [a + middle * g, b + middle * h, -a * cx - b * cy + middle * k]
     coefficients = [value / k for value in (*data, g, h)]
     return mask.transform(
-        (new_width, new_height), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BICUBIC
+        (new_width, new_height), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
     )
 
 
