@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from export.nb import device_math
+from export.nb.device_math import Math
 from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
 # An activation may work in place and returns the array that holds the result.
 Activation = Callable[[Array], Array]
 _ZERO = np.float32(0)
+_ONE = np.float32(1)
 
 
 def relu(x: Array) -> Array:
@@ -64,11 +65,11 @@ def leaky(alpha: np.float32) -> Activation:
     return lambda x: np.where(x >= 0, x, x * alpha)
 
 
-def swish(beta: np.float32) -> Activation:
-    return lambda x: device_math.divide(x, np.float32(1) + device_math.exp(-(beta * x)))
+def swish(math: Math, beta: np.float32) -> Activation:
+    return lambda x: math.swish(x, beta)
 
 
-def _f32(site: Site, name: str, divisor: np.float32 = np.float32(1)) -> np.float32:
+def _f32(site: Site, name: str, divisor: np.float32 = _ONE) -> np.float32:
     return np.float32(np.float32(site.number(name)) / divisor)
 
 
@@ -82,9 +83,9 @@ _FUSED: dict[str, Callable[[Site, np.float32], Activation]] = {
     ),
     "leaky_relu": lambda site, scale: leaky(_f32(site, "leaky_relu_alpha")),
     "hard_sigmoid": lambda site, scale: hard_sigmoid(_f32(site, "slope"), _f32(site, "offset")),
-    "sigmoid": lambda site, scale: device_math.sigmoid,
-    "tanh": lambda site, scale: device_math.tanh,
-    "swish": lambda site, scale: swish(_f32(site, "swish_scale")),
+    "sigmoid": lambda site, scale: site.math.sigmoid,
+    "tanh": lambda site, scale: site.math.tanh,
+    "swish": lambda site, scale: swish(site.math, _f32(site, "swish_scale")),
 }
 _LINEAR = {"relu", "relu6", "hard_swish", "leaky_relu"}
 
@@ -131,9 +132,9 @@ _ALONE: dict[str, Callable[[Site], Activation]] = {
     "hard_swish": lambda site: hard_swish(_f32(site, "threshold"), _f32(site, "scale"), _f32(site, "offset")),
     "hard_sigmoid": lambda site: hard_sigmoid(_f32(site, "slope"), _f32(site, "offset")),
     "leaky_relu": lambda site: leaky(_f32(site, "alpha")),
-    "sigmoid": lambda site: device_math.sigmoid,
-    "tanh": lambda site: device_math.tanh,
-    "swish": lambda site: swish(_f32(site, "beta")),
+    "sigmoid": lambda site: site.math.sigmoid,
+    "tanh": lambda site: site.math.tanh,
+    "swish": lambda site: swish(site.math, _f32(site, "beta")),
     "exp": lambda site: np.exp,
     "sqrt": lambda site: np.sqrt,
     "abs": lambda site: np.abs,

@@ -14,16 +14,44 @@ from itertools import count, product
 import numpy as np
 
 from export.nb.model import KERNEL_ATTR, Attr, AttrType, NbModel, Op, Var, VarKind
+from export.nb.targets import target_of
+from export.nb.verify import verify_equal
 from export.nb.writer import encode_nb
 from slim.errors import UsageError
 
 # Attributes that nothing in the runtime reads (measured: dropping them leaves the outputs of the real ARM
 # runtime bit-identical, with and without dot product instructions).
 DEAD_ATTRS = frozenset(
-    """op_device op_callstack op_namescope op_role op_role_var with_quant_attr use_cudnn use_addto use_mkldnn
-    use_quantizer exhaustive_search force_fp32_output mkldnn_data_type out_threshold Scale_in Scale_out Scale_x
-    Scale_y Scale_weights Scale_in_eltwise fuse_activation fuse_alpha fuse_beta fuse_residual_connection
-    fuse_relu_before_depthwise_conv place_type str_value skip_quant""".split()
+    [
+        "op_device",
+        "op_callstack",
+        "op_namescope",
+        "op_role",
+        "op_role_var",
+        "with_quant_attr",
+        "use_cudnn",
+        "use_addto",
+        "use_mkldnn",
+        "use_quantizer",
+        "exhaustive_search",
+        "force_fp32_output",
+        "mkldnn_data_type",
+        "out_threshold",
+        "Scale_in",
+        "Scale_out",
+        "Scale_x",
+        "Scale_y",
+        "Scale_weights",
+        "Scale_in_eltwise",
+        "fuse_activation",
+        "fuse_alpha",
+        "fuse_beta",
+        "fuse_residual_connection",
+        "fuse_relu_before_depthwise_conv",
+        "place_type",
+        "str_value",
+        "skip_quant",
+    ]
 )
 LIVE_THRESHOLDS = frozenset(
     ["hard_swish_threshold", "fuse_brelu_threshold", "nms_threshold", "score_threshold"]
@@ -73,6 +101,16 @@ class CompactionReport:
             "lstm_errors": dict(self.lstm_errors),
         }
 
+
+__all__ = [
+    "CompactionReport",
+    "PassReport",
+    "compact",
+    "is_dead",
+    "lstm_int8",
+    "quantize_matrix",
+    "verify_equal",
+]
 
 Pass = Callable[[NbModel, CompactionReport], PassReport]
 
@@ -125,7 +163,12 @@ def is_dead(op_type: str, name: str) -> bool:
 
 
 def drop_dead_attributes(model: NbModel, report: CompactionReport) -> PassReport:
-    """Assumes the runtime reads attributes by name (``OpDescView::GetAttr``) and none of these names."""
+    """Assumes the runtime reads attributes by name (``OpDescView::GetAttr``) and none of these names.
+
+    Known of ARM, x86 and host kernels only: files for other targets keep their attributes.
+    """
+    if target_of(model) not in ("arm", "x86", "host"):
+        return PassReport("drop_dead_attributes", 0, "kept: what kernels of this target read is not known")
     dropped = 0
     for block in model.program.blocks:
         for op in block.ops:

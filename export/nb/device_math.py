@@ -7,6 +7,9 @@ step; the estimate (FRECPE) and the step (FRECPS) are defined bit by bit in the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 Array = np.ndarray
@@ -28,7 +31,7 @@ _POLY = [
 ]
 _HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
-_TANH_LIMIT = np.float32(70.00008)
+TANH_LIMIT = np.float32(70.00008)
 # The largest float32 below one half: x + it, cut to an integer, rounds half away from zero for |x| < 2**22.
 _BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0.0))
 
@@ -87,21 +90,34 @@ def reciprocal(b: Array) -> Array:
     return step.astype(np.float32) * r
 
 
-def divide(a: Array | np.float32, b: Array) -> Array:
-    """a/b as ``div_ps`` does: a times the approximate reciprocal of b."""
-    return a * reciprocal(b)
+@dataclass(frozen=True)
+class Math:
+    """The two functions that the device approximates, and what it builds from them; float32, any shape.
+
+    ``ARM`` computes as the device does. ``LIBM`` uses numpy's exp and division, for comparison with runtimes that
+    do not approximate.
+    """
+
+    exp: Callable[[Array], Array]
+    reciprocal: Callable[[Array], Array]
+
+    def sigmoid(self, x: Array) -> Array:
+        """1/(1+e**-x) as ``act_sigmoid`` does."""
+        return self.reciprocal(_ONE + self.exp(-x))
+
+    def tanh(self, x: Array) -> Array:
+        """(e**x - e**-x)/(e**x + e**-x) as ``act_tanh`` does."""
+        x = np.minimum(np.maximum(x, -TANH_LIMIT), TANH_LIMIT)
+        plus, minus = self.exp(x), self.exp(-x)
+        return (plus - minus) * self.reciprocal(plus + minus)
+
+    def swish(self, x: Array, beta: np.float32) -> Array:
+        """x/(1+e**(-beta*x)) as ``act_swish`` does."""
+        return x * self.reciprocal(_ONE + self.exp(-(beta * x)))
 
 
-def sigmoid(x: Array) -> Array:
-    """1/(1+e**-x) as ``act_sigmoid`` does; any shape, float32."""
-    return divide(_ONE, _ONE + exp(-x))
-
-
-def tanh(x: Array) -> Array:
-    """(e**x - e**-x)/(e**x + e**-x) as ``act_tanh`` does; any shape, float32."""
-    x = np.clip(x, -_TANH_LIMIT, _TANH_LIMIT)
-    plus, minus = exp(x), exp(-x)
-    return divide(plus - minus, plus + minus)
+ARM = Math(exp, reciprocal)
+LIBM = Math(np.exp, lambda b: _ONE / b)
 
 
 def round_half_away(x: Array, out: Array | None = None) -> Array:

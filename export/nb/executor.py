@@ -6,11 +6,13 @@ sums. See docs/NB_FORMAT.md for the rules, and ``ops*.py`` for the source file b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from export.nb import activations, ops_conv, ops_float, ops_matmul, ops_shape, rnn  # noqa: F401  (they register ops)
+from export.nb.device_math import ARM, Math
 from export.nb.model import NbModel, Op
 from export.nb.ops import BUILDERS, Env, Site, Step
 from export.nb.reader import read_nb
@@ -18,6 +20,12 @@ from slim.errors import InputError, SlimError, UnsupportedModel
 
 _TARGETS = ("arm", "host", "any")
 _ENDS = ("feed", "fetch")
+# What numpy raises where a damaged file asks for something senseless.
+_NUMPY_ERRORS = (
+    ValueError, IndexError, KeyError, TypeError, AttributeError, ArithmeticError, MemoryError, StopIteration,
+)  # fmt: skip
+Shapes = dict[str, tuple[int, ...]]
+Watch = Callable[[Op, Env, Shapes], None]
 # Images computed at once: more do not fit the cache and are slower.
 _BATCH = 8
 
@@ -38,14 +46,13 @@ class NbRuntime:
 
     name = "nb"
 
-    def __init__(self, model: NbModel) -> None:
+    def __init__(self, model: NbModel, math: Math = ARM, *, any_target: bool = False) -> None:
         self.model = model
         if len(model.program.blocks) != 1:
             raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
         self._feed, self._fetch = _ends(model)
-        self._steps = [
-            (op, _build(index, op, model)) for index, op in enumerate(model.ops) if op.type not in _ENDS
-        ]
+        sites = [Site(i, op, model.params, math) for i, op in enumerate(model.ops) if op.type not in _ENDS]
+        self._steps = [(site.op, _build(site, any_target)) for site in sites]
         self.batch = _fixed_batch(model, self._feed)
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -76,44 +83,66 @@ class NbRuntime:
             x: float32, 1 x C x H x W.
         """
         seen: list[tuple[Op, dict[str, np.ndarray]]] = []
-        self._once(x, seen)
+
+        def watch(op: Op, env: Env, before: Shapes) -> None:
+            seen.append((op, {name: env[name].copy() for name in _outputs(op) if name in env}))
+
+        self._once(x, watch)
         return seen
 
-    def _once(self, x: np.ndarray, seen: list[tuple[Op, dict[str, np.ndarray]]] | None = None) -> np.ndarray:
+    def shapes(self, x: np.ndarray) -> list[tuple[Op, Shapes, Shapes]]:
+        """Each op in order with the shapes of what it read and of what it wrote."""
+        seen: list[tuple[Op, Shapes, Shapes]] = []
+
+        def watch(op: Op, env: Env, before: Shapes) -> None:
+            seen.append((op, before, {name: env[name].shape for name in _outputs(op) if name in env}))
+
+        self._once(x, watch)
+        return seen
+
+    def _once(self, x: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         env: Env = dict(self.model.params)
         env[self._feed] = np.ascontiguousarray(x)
-        for index, (op, step) in enumerate(self._steps):
+        for op, step in self._steps:
+            before = _shapes_read(op, env) if watch else {}
             try:
                 with np.errstate(all="ignore"):
                     step(env)
             except SlimError:
                 raise
-            except (
-                ValueError,
-                IndexError,
-                KeyError,
-                TypeError,
-                AttributeError,
-                OverflowError,
-                MemoryError,
-            ) as error:
-                raise UnsupportedModel(f"cannot run: {error}", where=f"op {index} {op.type}") from error
-            if seen is not None:
-                names = [name for names in op.outputs.values() for name in names]
-                seen.append((op, {name: env[name].copy() for name in names if name in env}))
+            except _NUMPY_ERRORS as error:
+                raise UnsupportedModel(f"cannot run: {error}", where=_place(self.model, op)) from error
+            if watch is not None:
+                watch(op, env, before)
         if self._fetch not in env:
             raise UnsupportedModel(f"nothing writes the output {self._fetch!r}")
         return np.array(env[self._fetch])
 
 
-def load(path: str | Path) -> NbRuntime:
+def _place(model: NbModel, op: Op) -> str:
+    return f"op {next(i for i, other in enumerate(model.ops) if other is op)} {op.type}"
+
+
+def _outputs(op: Op) -> list[str]:
+    return [name for names in op.outputs.values() for name in names]
+
+
+def _shapes_read(op: Op, env: Env) -> Shapes:
+    return {name: env[name].shape for names in op.inputs.values() for name in names if name in env}
+
+
+def load(path: str | Path, *, math: Math = ARM) -> NbRuntime:
     """Read a file and prepare it.
+
+    Args:
+        math: ``device_math.ARM`` computes exp and division as the device does; ``device_math.LIBM`` exactly, for
+            comparison with the x86 witness.
 
     Raises:
         InputError, NbFormatError: the file cannot be read.
         UnsupportedModel: an op, kernel or attribute is not known; the line names it.
     """
-    return NbRuntime(read_nb(path))
+    return NbRuntime(read_nb(path), math)
 
 
 def _ends(model: NbModel) -> tuple[str, str]:
@@ -125,12 +154,12 @@ def _ends(model: NbModel) -> tuple[str, str]:
     return feeds[0], fetches[0]
 
 
-def _build(index: int, op: Op, model: NbModel) -> Step:
-    site = Site(index, op, model.params)
+def _build(site: Site, any_target: bool) -> Step:
+    op = site.op
     if op.type not in BUILDERS:
         raise UnsupportedModel(f"operator {op.type!r} is not known", where=site.where)
     kernel = site.kernel
-    if kernel.target not in _TARGETS:
+    if kernel.target not in _TARGETS and not any_target:
         raise UnsupportedModel(
             f"kernel {kernel.text!r} is for {kernel.target}", where=site.where,
             remedy="only files made for the target arm are executed",
@@ -140,7 +169,7 @@ def _build(index: int, op: Op, model: NbModel) -> Step:
     try:
         with np.errstate(all="ignore"):
             return BUILDERS[op.type](site)
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except _NUMPY_ERRORS as error:
         raise UnsupportedModel(f"cannot prepare: {error}", where=site.where) from error
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from export.nb.device_math import ARM, Math
 from export.nb.model import AttrValue, Kernel, Op
 from slim.errors import UnsupportedModel
 
@@ -21,8 +22,8 @@ Builder = Callable[["Site"], Step]
 
 BUILDERS: dict[str, Builder] = {}
 
-# What one tensor may hold: a det image of 4096 x 4096 with 64 channels is 2**30.
-MAX_ELEMENTS = 1 << 30
+# What one tensor may hold, 2 GiB as float32; PP-OCR nets stay far below on images of any scanner.
+MAX_ELEMENTS = 1 << 29
 
 
 def handles(*types: str) -> Callable[[Builder], Builder]:
@@ -43,6 +44,7 @@ class Site:
     index: int
     op: Op
     params: dict[str, np.ndarray]
+    math: Math = ARM
 
     @property
     def where(self) -> str:

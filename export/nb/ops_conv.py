@@ -24,6 +24,7 @@ _EXACT = 1 << 24
 # Outputs computed at once, so that sums and tiles stay in the cache.
 _BLOCK = 1 << 15
 _TILE = 16
+_MAX_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,12 @@ def geometry(site: Site, kernel: tuple[int, int]) -> Geometry:
     paddings = site.integers("paddings")
     if len(paddings) == 2:
         paddings = [paddings[0], paddings[0], paddings[1], paddings[1]]
-    fine = len(strides) == len(dilations) == 2 and len(paddings) == 4
-    if (
-        not fine
-        or min(strides + dilations) < 1
-        or min(paddings) < 0
-        or max(strides + paddings + dilations) > 4096
-    ):
-        raise site.unsupported(
-            f"strides {strides}, dilations {dilations} or paddings {paddings} make no sense"
-        )
+    whole = len(strides) == len(dilations) == 2 and len(paddings) == 4
+    if not whole or min(strides + dilations) < 1 or max(strides + dilations) > _MAX_STEP or min(paddings) < 0:
+        raise site.unsupported(f"strides {strides}, dilations {dilations}, paddings {paddings}")
+    reach = [spread * (size - 1) + 1 for spread, size in zip(dilations, kernel, strict=True)]
+    if max(paddings[:2]) > reach[0] or max(paddings[2:]) > reach[1]:
+        raise site.unsupported(f"paddings {paddings} are wider than the filter")
     algorithm = site.text("padding_algorithm", "EXPLICIT")
     if algorithm == "SAME":
         dilations = [1, 1]
@@ -377,17 +374,18 @@ def conv2d_transpose(site: Site) -> Step:
         site.check_size((n, groups * per_group, kh, kw, h, w))
         columns = np.matmul(flat, x.reshape(n, groups, channels // groups, h * w))
         columns = columns.reshape(n, groups * per_group, kh, kw, h, w)
-        y = _scatter(columns, geo, (extra[0], extra[1]), size)
+        y = _scatter(site, columns, geo, (extra[0], extra[1]), size)
         finish(y, y)
         env[target] = y
 
     return step
 
 
-def _scatter(columns: Array, geo: Geometry, extra: tuple[int, int], size: list[int]) -> Array:
+def _scatter(site: Site, columns: Array, geo: Geometry, extra: tuple[int, int], size: list[int]) -> Array:
     """Adds the products of each kernel position to their output pixels (col2im)."""
     n, c, kh, kw, h, w = columns.shape
     (sh, sw), (top, bottom, left, right) = geo.strides, geo.paddings
+    site.check_size((n, c, (h - 1) * sh + kh + extra[0], (w - 1) * sw + kw + extra[1]))
     full = np.zeros((n, c, (h - 1) * sh + kh + extra[0], (w - 1) * sw + kw + extra[1]), np.float32)
     for i in range(kh):
         for j in range(kw):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from export.nb import device_math
 from export.nb.activations import by_name
+from export.nb.device_math import Math
 from export.nb.ops import Env, Site, Step, handles
 from export.nb.ops_conv import Geometry
 
@@ -36,6 +36,7 @@ def elementwise(site: Site) -> Step:
         x, y = env[left], env[right]
         if axis >= 0 and 0 < y.ndim < x.ndim:
             y = y.reshape(y.shape + (1,) * (x.ndim - axis - y.ndim))
+        site.check_size(np.broadcast_shapes(x.shape, y.shape))
         out = function(x, y)
         env[target] = out if activation is None else activation(out)
 
@@ -101,19 +102,19 @@ def softmax(site: Site) -> Step:
         x = env[source]
         at = axis % x.ndim
         shifted = x - x.max(axis=at, keepdims=True)
-        e = _exp_groups(shifted) if at == x.ndim - 1 else np.exp(shifted)
+        e = _exp_groups(shifted, site.math) if at == x.ndim - 1 else np.exp(shifted)
         e *= np.float32(1) / e.sum(axis=at, keepdims=True)
         env[target] = e
 
     return step
 
 
-def _exp_groups(x: Array) -> Array:
+def _exp_groups(x: Array, math: Math) -> Array:
     """exp of each row: groups of four by the polynomial, the tail by the C library."""
     whole = x.shape[-1] // 4 * 4 if x.shape[-1] > 4 else 0
     out = np.empty_like(x)
     if whole:
-        out[..., :whole] = device_math.exp(x[..., :whole])
+        out[..., :whole] = math.exp(x[..., :whole])
     np.exp(x[..., whole:], out=out[..., whole:])
     return out
 

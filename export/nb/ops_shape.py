@@ -12,6 +12,8 @@ from export.nb.model import DTYPES, VarKind
 from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
+# Initial states of an LSTM have a few hundred values; a file cannot ask for memory by a constant.
+_MAX_CONSTANT = 1 << 22
 
 
 @handles("reshape2", "reshape")
@@ -157,6 +159,8 @@ def fill_constant(site: Site) -> Step:
         else:
             extents = list(fixed)
         site.check_size(extents)
+        if int(np.prod(extents)) > _MAX_CONSTANT:
+            raise site.unsupported(f"a constant of shape {extents} has more than {_MAX_CONSTANT} elements")
         env[target] = np.full(extents, value, dtype)
 
     return step

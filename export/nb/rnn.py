@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.nb import device_math
+from export.nb.device_math import TANH_LIMIT, Math
 from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
 _ONE = np.float32(1)
-_TANH_LIMIT = np.float32(70.00008)
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def rnn(site: Site) -> Step:
         h0, c0 = (_state(site, env[name], states) for name in (first_h, first_c))
         for index, layer in enumerate(layers):
             rows = slice(index * directions, (index + 1) * directions)
-            x = _run_layer(x, layer, env, h0[rows], c0[rows])
+            x = _run_layer(x, layer, env, (h0[rows], c0[rows]), site.math)
         env[target] = x
 
     return step
@@ -88,9 +87,10 @@ def _state(site: Site, state: Array, shape: tuple[int, int, int]) -> Array:
     return np.broadcast_to(state, shape)
 
 
-def _run_layer(x: Array, layer: Layer, env: Env, h0: Array, c0: Array) -> Array:
+def _run_layer(x: Array, layer: Layer, env: Env, state: tuple[Array, Array], math: Math) -> Array:
     """One layer, both directions in one loop: T x N x I -> T x N x directions*H."""
     steps, batch, _ = x.shape
+    h0, c0 = state
     directions, hidden = len(layer.w_ih), h0.shape[-1]
     flat = x.reshape(steps * batch, -1)
     gates = np.empty((steps, directions, batch, 4 * hidden), np.float32)
@@ -103,7 +103,7 @@ def _run_layer(x: Array, layer: Layer, env: Env, h0: Array, c0: Array) -> Array:
     recurrent = np.stack([env[name].T for name in layer.w_hh])
     out = np.empty((steps, directions, batch, hidden), np.float32)
     h, c = h0, np.ascontiguousarray(c0)
-    cell = Cell(directions, batch, hidden)
+    cell = Cell(math, directions, batch, hidden)
     for t in range(steps):
         gate = np.matmul(h, recurrent)
         gate += gates[t]
@@ -116,7 +116,8 @@ def _run_layer(x: Array, layer: Layer, env: Env, h0: Array, c0: Array) -> Array:
 class Cell:
     """One time step for all directions: gates (d x N x 4H, order i f c o) and state c -> h, c."""
 
-    def __init__(self, directions: int, batch: int, hidden: int) -> None:
+    def __init__(self, math: Math, directions: int, batch: int, hidden: int) -> None:
+        self.math = math
         self.hidden = hidden
         # -i, -f, -o for the sigmoids, then +c and -c for the tanh: one call of exp for all.
         self.arguments = np.empty((5, directions, batch, hidden), np.float32)
@@ -130,18 +131,18 @@ class Cell:
         np.negative(gate[..., n : 2 * n], out=a[1])
         np.negative(gate[..., 3 * n :], out=a[2])
         self._both(gate[..., 2 * n : 3 * n], a[3:])
-        e = device_math.exp(a)
+        e = self.math.exp(a)
         np.add(e[:3], _ONE, out=bottom[:3])
         np.add(e[3], e[4], out=bottom[3])
         np.subtract(e[3], e[4], out=top[3])
-        i, f, o, candidate = top * device_math.reciprocal(bottom)
+        i, f, o, candidate = top * self.math.reciprocal(bottom)
         c = candidate * i + c * f
         self._both(c, self.pair)
-        plus, minus = device_math.exp(self.pair)
-        return o * ((plus - minus) * device_math.reciprocal(plus + minus)), c
+        plus, minus = self.math.exp(self.pair)
+        return o * ((plus - minus) * self.math.reciprocal(plus + minus)), c
 
     @staticmethod
     def _both(x: Array, out: Array) -> None:
-        np.minimum(x, _TANH_LIMIT, out=out[0])
-        np.maximum(out[0], -_TANH_LIMIT, out=out[0])
+        np.minimum(x, TANH_LIMIT, out=out[0])
+        np.maximum(out[0], -TANH_LIMIT, out=out[0])
         np.negative(out[0], out=out[1])
