@@ -1,8 +1,8 @@
 """Makes ``.nb`` files smaller without changing what they compute; works on any nb, also one made elsewhere.
 
-Each pass is a small named function from a model to a model that states what it assumes. ``compact`` runs them in
-order; the writer then stores each needed field once (see ``writer.py``). All passes but ``lstm_int8`` leave every
-output bit as it was.
+Each pass is a small named function from a model to a model that states what it assumes. ``compact`` runs
+them in order; the writer then stores each needed field once (see ``writer.py``). All passes but
+``lstm_int8`` leave every output bit as it was.
 """
 
 from __future__ import annotations
@@ -192,8 +192,9 @@ def drop_unread_parameters(model: NbModel, report: CompactionReport) -> PassRepo
 def merge_equal_vectors(model: NbModel, report: CompactionReport) -> PassReport:
     """One copy of equal float vectors that are only read as the Bias of convs.
 
-    Assumes conv kernels read the bias and do not change it (``kernels/arm/conv_*.cc`` copy before they divide it
-    by the output scale). Weights are left alone: fc repacks its weights in place (``fc_compute.cc``).
+    Assumes conv kernels read the bias and do not change it (``kernels/arm/conv_*.cc`` copy before they
+    divide it by the output scale). Weights are left alone: fc repacks its weights in place
+    (``fc_compute.cc``).
     """
     readers: dict[str, list[tuple[Op, str]]] = {}
     for op in _all_ops(model):
@@ -219,10 +220,12 @@ def merge_equal_vectors(model: NbModel, report: CompactionReport) -> PassReport:
 
 
 def lstm_int8(model: NbModel, report: CompactionReport) -> PassReport:
-    """Weight matrices of ``rnn`` as int8 with one scale each, made float again by a calib_once in front of it.
+    """Weight matrices of ``rnn`` as int8 with one scale each, made float again by a calib_once in front of
+    it.
 
-    Assumes the matrix is read by ``rnn`` alone. ``calib_once`` runs once per predictor (``RuntimeProgram::Run``,
-    ``run_once``), so that it costs size, not time. q = round_half_away(w / s) with s = max|w| / 127.
+    Assumes the matrix is read by ``rnn`` alone. ``calib_once`` runs once per predictor
+    (``RuntimeProgram::Run``, ``run_once``), so that it costs size, not time. q = round_half_away(w / s) with
+    s = max|w| / 127.
     """
     changed = 0
     for block in model.program.blocks:

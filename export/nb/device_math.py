@@ -1,8 +1,9 @@
 """exp, division, sigmoid, tanh and rounding the way Paddle-Lite's ARM kernels compute them, in float32.
 
 Sources (tag v2.13-rc): ``lite/backends/arm/math/funcs.h`` (exp_ps, div_ps), ``activation.cc`` (act_sigmoid,
-act_tanh), ``type_trans.cc`` (fp32_to_int8). The device divides by a reciprocal estimate of 8 bits and one Newton
-step; the estimate (FRECPE) and the step (FRECPS) are defined bit by bit in the Arm Architecture Reference Manual.
+act_tanh), ``type_trans.cc`` (fp32_to_int8). The device divides by a reciprocal estimate of 8 bits and one
+Newton step; the estimate (FRECPE) and the step (FRECPS) are defined bit by bit in the Arm Architecture
+Reference Manual.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def reciprocal(b: Array) -> Array:
 class Math:
     """The two functions that the device approximates, and what it builds from them; float32, any shape.
 
-    ``ARM`` computes as the device does. ``LIBM`` uses numpy's exp and division, for comparison with runtimes that
-    do not approximate.
+    ``ARM`` computes as the device does. ``LIBM`` uses numpy's exp and division, for comparison with runtimes
+    that do not approximate.
     """
 
     exp: Callable[[Array], Array]

@@ -1,7 +1,7 @@
 """Runs an ARM ``.nb`` file in numpy, by the semantics of Paddle-Lite's ARM kernels.
 
-Real ARM kernels were dumped for comparison: int8 arithmetic is equal bit by bit, float results within the order of
-sums. See docs/NB_FORMAT.md for the rules, and ``ops*.py`` for the source file behind each of them.
+Real ARM kernels were dumped for comparison: int8 arithmetic is equal bit by bit, float results within the
+order of sums. See docs/NB_FORMAT.md for the rules, and ``ops*.py`` for the source file behind each of them.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def load(path: str | Path, *, math: Math = ARM) -> NbRuntime:
     """Read a file and prepare it.
 
     Args:
-        math: ``device_math.ARM`` computes exp and division as the device does; ``device_math.LIBM`` exactly, for
+        math: ``device_math.ARM`` computes exp and division as the device does; ``device_math.LIBM`` exactly,
+        for
             comparison with the x86 witness.
 
     Raises:
@@ -176,8 +177,8 @@ def _build(site: Site, any_target: bool) -> Step:
 def _fixed_batch(model: NbModel, feed: str) -> int | None:
     """The batch the file was made for, or None.
 
-    A file whose input names a batch may still run any batch, when no op repeats that number; the initial state of
-    an LSTM is broadcast. Reshapes of activations that start with a positive extent fix the batch.
+    A file whose input names a batch may still run any batch, when no op repeats that number; the initial
+    state of an LSTM is broadcast. Reshapes of activations that start with a positive extent fix the batch.
     """
     constants = set(model.params)
     declared = next((v.dims[0] for v in model.program.blocks[0].vars if v.name == feed and v.dims), -1)

@@ -1,12 +1,13 @@
 """Bounds-checked access to a flatbuffer whose bytes nobody vouches for.
 
-The layout rules are those of the flatbuffers format (https://flatbuffers.dev/internals): a table starts with a
-signed 32-bit distance back to its vtable, a vtable gives a 16-bit offset per slot, vectors and strings start with
-a 32-bit count. The `flatbuffers` library decodes the numbers; every position is compared with the buffer first.
+The layout rules are those of the flatbuffers format (https://flatbuffers.dev/internals): a table starts with
+a signed 32-bit distance back to its vtable, a vtable gives a 16-bit offset per slot, vectors and strings
+start with a 32-bit count. The `flatbuffers` library decodes the numbers; every position is compared with the
+buffer first.
 
-Work is bounded as well as memory: flatbuffers may share parts, so a small hostile file can describe a huge tree.
-Whatever is decoded is charged against the length of the buffer, and parts that may be shared (strings, scalar
-lists, attributes) are decoded once and remembered.
+Work is bounded as well as memory: flatbuffers may share parts, so a small hostile file can describe a huge
+tree. Whatever is decoded is charged against the length of the buffer, and parts that may be shared (strings,
+scalar lists, attributes) are decoded once and remembered.
 """
 
 from __future__ import annotations

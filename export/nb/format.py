@@ -28,6 +28,6 @@ from export.nb.reader import parse_nb, read_nb
 from export.nb.writer import encode_nb, write_nb
 
 __all__ = [
-    "DTYPES", "KERNEL_ATTR", "Attr", "AttrType", "Block", "Kernel", "NbModel", "Op", "Program", "Var", "VarKind",
-    "encode_nb", "parse_nb", "read_nb", "write_nb",
+    "DTYPES", "KERNEL_ATTR", "Attr", "AttrType", "Block", "Kernel", "NbModel", "Op", "Program", "Var",
+    "VarKind", "encode_nb", "parse_nb", "read_nb", "write_nb",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """The table of operators: what each op of an ARM file does to named arrays.
 
-A *builder* looks at one op once (kernel, attributes, weights) and returns a *step*, a function that reads its
-inputs from the environment and writes its outputs. Builders register themselves by op type, so a new operator is a
-new function, and an unknown one is an error that names it.
+A *builder* looks at one op once (kernel, attributes, weights) and returns a *step*, a function that reads
+its inputs from the environment and writes its outputs. Builders register themselves by op type, so a new
+operator is a new function, and an unknown one is an error that names it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Convolutions, float and int8: conv2d, depthwise_conv2d, conv2d_transpose.
 
-Sources: ``lite/operators/conv_op.{h,cc}`` (attributes, output size), ``lite/kernels/arm/conv_gemmlike.cc`` and
-``conv_depthwise.cc`` (scales and bias), ``lite/backends/arm/math/gemm_prepacked_int8.cc`` (rounding),
+Sources: ``lite/operators/conv_op.{h,cc}`` (attributes, output size), ``lite/kernels/arm/conv_gemmlike.cc``
+and ``conv_depthwise.cc`` (scales and bias), ``lite/backends/arm/math/gemm_prepacked_int8.cc`` (rounding),
 ``lite/kernels/arm/conv_transpose_compute.cc``.
 
 int8 values travel as integers in float32. A sum of products stays exact in float32, in any order, while
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.nb import device_math
-from export.nb.activations import Activation, fused
+from export.nb.activations import fused
+from export.nb.finish import Finish
 from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
@@ -169,9 +169,10 @@ class DenseSum:
 class DepthwiseSum:
     """Sums of a depthwise conv (groups = channels = outputs) as banded matrix products, one per channel.
 
-    A row of the output is cut into tiles of 16 pixels. The pixels that a tile needs, kh rows of ``reach`` pixels,
-    times a matrix that holds the filter shifted by 0..15 pixels give the tile. The added products are with zeros,
-    so that integer sums stay exact; BLAS does this 2 to 3 times faster than a pass per kernel position.
+    A row of the output is cut into tiles of 16 pixels. The pixels that a tile needs, kh rows of ``reach``
+    pixels, times a matrix that holds the filter shifted by 0..15 pixels give the tile. The added products
+    are with zeros, so that integer sums stay exact; BLAS does this 2 to 3 times faster than a pass per
+    kernel position.
     """
 
     def __init__(self, site: Site, weight: Array, geo: Geometry) -> None:
@@ -220,54 +221,6 @@ def check_input(site: Site, x: Array, channels: int, geo: Geometry) -> tuple[int
     top, bottom, left, right = geo.padding(x.shape[2], x.shape[3])
     site.check_size((x.shape[0], x.shape[1], x.shape[2] + top + bottom, x.shape[3] + left + right))
     return rows, cols
-
-
-class Finish:
-    """From sums to the op's output: scale, bias, activation, rounding.
-
-    fp32_out: act(acc * (w_scale*in_scale) + bias); int8_out: round(act(acc * (w_scale*in_scale/out_scale) +
-    bias/out_scale)). The product and the sum are one fused multiply-add on the device: float64 here, rounded once.
-
-    Args:
-        scale: w_scale*in_scale per channel; None for float kernels.
-        bias: one float per channel, or None.
-        out_scale: set where the output is int8.
-        trailing: how many axes follow the channel axis in the sums.
-    """
-
-    def __init__(
-        self, scale: Array | None, bias: Array | None, activation: Activation | None,
-        out_scale: np.float32 | None, trailing: int,
-    ) -> None:  # fmt: skip
-        self.activation, self.rounds = activation, out_scale is not None
-        if out_scale is not None:
-            bias = None if bias is None else bias / out_scale
-            scale = None if scale is None else scale / out_scale
-        shape = (-1,) + (1,) * trailing
-        self.scale = None if scale is None else scale.reshape(shape)
-        self.bias = None if bias is None else bias.reshape(shape)
-        self.scale64 = None if self.scale is None else self.scale.astype(np.float64)
-        self.bias64 = None if self.bias is None else self.bias.astype(np.float64)
-
-    def __call__(self, acc: Array, out: Array) -> None:
-        """Write the output for the sums ``acc`` (which may be overwritten) into ``out``, of the same shape."""
-        self._affine(acc, out)
-        y = out if self.activation is None else self.activation(out)
-        if self.rounds:
-            device_math.to_int8(y, out=out)
-        elif y is not out:
-            out[...] = y
-
-    def _affine(self, acc: Array, out: Array) -> None:
-        if self.scale is None:
-            np.copyto(out, acc) if self.bias is None else np.add(acc, self.bias, out=out)
-        elif self.bias64 is None:
-            # A product alone is rounded once in float32 too.
-            np.multiply(acc, self.scale, out=out, casting="same_kind")
-        else:
-            wide = np.multiply(acc, self.scale64, dtype=np.float64)
-            wide += self.bias64
-            np.copyto(out, wide, casting="same_kind")
 
 
 def channel_scales(site: Site, name: str, channels: int) -> Array:

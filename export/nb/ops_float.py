@@ -16,7 +16,8 @@ from export.nb.ops_conv import Geometry
 
 Array = np.ndarray
 _BINARY: dict[str, Callable[..., Array]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum,
+    "min": np.minimum,
 }  # fmt: skip
 
 
@@ -24,7 +25,7 @@ _BINARY: dict[str, Callable[..., Array]] = {
     *(f"elementwise_{name}" for name in _BINARY), *(f"fusion_elementwise_{n}_activation" for n in _BINARY)
 )
 def elementwise(site: Site) -> Step:
-    """X op Y, Y aligned to X from ``axis`` on (-1: to the end); ``lite/kernels/arm/elementwise_compute.cc``."""
+    """X op Y, Y aligned to X from ``axis`` on (-1: to the end); ``kernels/arm/elementwise_compute.cc``."""
     function = _BINARY[site.op.type.removeprefix("fusion_").split("_")[1]]
     axis = site.integer("axis", -1)
     activation = by_name(site, "act_type") if site.op.type.startswith("fusion_") else None
@@ -68,7 +69,8 @@ def scale(site: Site) -> Step:
 
 @handles("batch_norm")
 def batch_norm(site: Site) -> Step:
-    """Y = X * (Scale / sqrt(Variance + epsilon)) + rest, per channel; ``lite/kernels/arm/batch_norm_compute.cc``.
+    """Y = X * (Scale / sqrt(Variance + epsilon)) + rest, per channel;
+    ``lite/kernels/arm/batch_norm_compute.cc``.
 
     Only Y is written: in inference the other outputs share names with parameters or live tensors.
     """
@@ -92,8 +94,8 @@ def batch_norm(site: Site) -> Step:
 def softmax(site: Site) -> Step:
     """Softmax along ``axis``; ``lite/backends/arm/math/softmax.cc``.
 
-    Along the last axis with more than 4 values: the polynomial exp for whole groups of four, the C library's for
-    the rest, as the device does; up to 4 values the C library's for all.
+    Along the last axis with more than 4 values: the polynomial exp for whole groups of four, the C library's
+    for the rest, as the device does; up to 4 values the C library's for all.
     """
     axis = site.integer("axis", -1)
     source, target = site.input("X"), site.output("Out")
@@ -121,7 +123,10 @@ def _exp_groups(x: Array, math: Math) -> Array:
 
 @handles("pool2d")
 def pool2d(site: Site) -> Step:
-    """Max or average over windows of N x C x H x W; ``lite/backends/arm/math/pooling.cc``, ``operators/pool_op.cc``."""
+    """Max or average over windows of N x C x H x W.
+
+    ``lite/backends/arm/math/pooling.cc``, ``lite/operators/pool_op.cc``.
+    """
     kind, source, target = site.text("pooling_type"), site.input("X"), site.output("Out")
     ksize = site.integers("ksize")
     if kind not in ("max", "avg"):

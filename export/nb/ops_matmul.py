@@ -10,8 +10,9 @@ import numpy as np
 
 from export.nb import device_math
 from export.nb.activations import by_name
+from export.nb.finish import Finish
 from export.nb.ops import Env, Site, Step, handles
-from export.nb.ops_conv import Finish, bias_of, channel_scales, exact_parts, out_scale_of
+from export.nb.ops_conv import bias_of, channel_scales, exact_parts, out_scale_of
 
 Array = np.ndarray
 

@@ -1,7 +1,8 @@
-"""Operators that move or make data: reshape, transpose, slice, concat, constants, and the ends of the program.
+"""Operators that move or make data: reshape, transpose, slice, concat, constants, and the ends of the
+program.
 
-XShape and similar second outputs are never written: the memory optimiser of ``opt`` lets them share names with
-live tensors (``lite/core/optimizer/mir/memory_optimize_pass.cc``).
+XShape and similar second outputs are never written: the memory optimiser of ``opt`` lets them share names
+with live tensors (``lite/core/optimizer/mir/memory_optimize_pass.cc``).
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ def slice_op(site: Site) -> Step:
 
 @handles("fill_constant")
 def fill_constant(site: Site) -> Step:
-    """A constant of a shape given as attribute or by tensors; ``lite/kernels/host/fill_constant_compute.cc``."""
+    """A constant of a shape given as attribute or by tensors; ``kernels/host/fill_constant_compute.cc``."""
     if site.inputs("ValueTensor"):
         raise site.unsupported("a value read from a tensor is not known")
     scalars, vector = site.inputs("ShapeTensorList"), site.optional("ShapeTensor")

@@ -194,7 +194,7 @@ def _named_attr(buffer: FlatBuffer, at: int) -> tuple[str, Attr]:
 def _value(table: Table, kind: AttrType) -> AttrValue:
     if kind in _SCALARS:
         slot, flags, cast = _SCALARS[kind]
-        return cast(table.number(slot, flags))  # type: ignore[no-any-return]
+        return cast(table.number(slot, flags))
     if kind is AttrType.STRING:
         return table.text(4)
     if kind is AttrType.STRINGS:
@@ -238,7 +238,7 @@ def _params_v2(data: memoryview, where: str) -> dict[str, np.ndarray]:
         total, offset = take("<II")
         if offset < 4 or total < offset or at + total - 4 > len(data):
             raise NbFormatError(
-                f"parameter {index} of {count} claims {total} bytes from offset {offset}, {len(data) - at} are left",
+                f"parameter {index} of {count} claims {total} bytes, {len(data) - at} are left",
                 where=where, remedy="the file is truncated or damaged",
             )  # fmt: skip
         record = FlatBuffer(data[at + offset - 4 : at + total - 4], f"{where}: parameter {index}")

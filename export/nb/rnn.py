@@ -82,7 +82,7 @@ def _state(site: Site, state: Array, shape: tuple[int, int, int]) -> Array:
     """The initial state; one made for a single line serves each line of a batch."""
     if state.shape != shape and state.shape != (shape[0], 1, shape[2]):
         raise site.unsupported(
-            f"the LSTM's initial state has shape {list(state.shape)}, {list(shape)} is needed: the file's batch is fixed"
+            f"the LSTM's initial state has shape {list(state.shape)}, {list(shape)} is needed"
         )
     return np.broadcast_to(state, shape)
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.nb.executor import NbRuntime
-from export.nb.targets import target_of
 from export.nb.model import NbModel, VarKind
+from export.nb.targets import target_of
 from slim.errors import StageFailed
 
 if TYPE_CHECKING:
     from export.nb.compact import CompactionReport
 
-# How far an output (a probability) may move when LSTM matrices become int8. Measured on the trained CRNN: 6.8e-3.
+# How far an output (a probability) may move when LSTM matrices become int8. Measured on the trained CRNN:
+# 6.8e-3.
 LSTM_BOUND = 0.05
 # Extents for inputs that leave them open: height, width in pixels. Multiples of 32, as det needs them.
 _OPEN = (64, 96)

@@ -1,12 +1,12 @@
 """A second witness for an ARM file: its arithmetic in float kernels of the real Paddle-Lite x86 runtime.
 
-The wheel's x86 int8 kernels are wrong for PP-OCR nets and its ARM kernels do nothing, so an int8 ARM file cannot be
-run there. Rewritten to float kernels it can: int8 tensors become integers in float tensors, whose sums are exact
-while they stay below 2**24; scale, bias, activation and rounding become ops of their own
+The wheel's x86 int8 kernels are wrong for PP-OCR nets and its ARM kernels do nothing, so an int8 ARM file
+cannot be run there. Rewritten to float kernels it can: int8 tensors become integers in float tensors, whose
+sums are exact while they stay below 2**24; scale, bias, activation and rounding become ops of their own
 (``lite/kernels/host/round_compute.cc`` rounds halves away from zero, as the device does).
 
-Executor and witness share the reader and the rules of docs/NB_FORMAT.md, but no arithmetic: convs, products, LSTM and
-activations are Paddle-Lite's own.
+Executor and witness share the reader and the rules of docs/NB_FORMAT.md, but no arithmetic: convs, products,
+LSTM and activations are Paddle-Lite's own.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class _Rewriter:
         self.ops.append(Op(op.type, inputs, outputs, attrs))
 
     def _written(self, slot: str, name: str) -> str:
-        """A fresh name; only the real result takes over the variable's name, not XShape, State and their like."""
+        """A fresh name; only the real result takes over the old one, not XShape, State and their like."""
         return self._write(name) if slot in ("Out", "Output", "Y") else self._fresh(name)
 
     # int8 ops -------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class _Rewriter:
                 key: _f(np.float32(_number(op, f"hard_swish_{key}")) / s)
                 for key in ("threshold", "scale", "offset")
             }
-            return self._emit("hard_swish/def/2/1/1", {"X": x}, self._fresh(target), **constants)
+            return self._emit("hard_swish/def/2/1/1", {"X": x}, self._fresh(target), "Out", **constants)
         raise UnsupportedModel(f"activation {name!r} behind an int8 op is not known", where=op.type)
 
     def _scaled(self, x: str, factor: np.float32, target: str) -> str:

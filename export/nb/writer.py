@@ -1,9 +1,9 @@
 """Writes meta version 2 ``.nb`` files: compact, and the same bytes for the same model every time.
 
-``opt`` writes each attribute with an empty value of every other type; here only the field that an attribute's type
-needs is written (what ``GetAttr`` in ``lite/model_parser/flatbuffers/op_desc.cc`` reads), equal texts, lists,
-attributes and arguments are stored once, and names are sorted bytewise, because the runtime finds them by binary
-search (``LookupByKey``; an unsorted list crashes it).
+``opt`` writes each attribute with an empty value of every other type; here only the field that an
+attribute's type needs is written (what ``GetAttr`` in ``lite/model_parser/flatbuffers/op_desc.cc`` reads),
+equal texts, lists, attributes and arguments are stored once, and names are sorted bytewise, because the
+runtime finds them by binary search (``LookupByKey``; an unsorted list crashes it).
 """
 
 from __future__ import annotations

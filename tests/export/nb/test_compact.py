@@ -13,8 +13,6 @@ from export.nb.format import (
     AttrType,
     NbModel,
     Program,
-    Var,
-    VarKind,
     encode_nb,
     parse_nb,
     read_nb,

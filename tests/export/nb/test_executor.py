@@ -12,8 +12,8 @@ from export.nb.format import KERNEL_ATTR, Attr, AttrType, NbModel, read_nb
 from slim.errors import InputError, UnsupportedModel
 
 BLOCKS = ["conv1x1", "conv3x3", "conv3x3s2", "convbnhs", "dw3", "dw3s21", "dw5", "dw5hs", "se", "two"]
-# Measured differences to the device; a wrong rule shows up above these long before the golden's own tolerance.
-# float32: 24 bits, sums of up to 2,600 products in another order.
+# Measured differences to the device; a wrong rule shows up above these long before the golden's own
+# tolerance. float32: 24 bits, sums of up to 2,600 products in another order.
 SHARP = {"cls_fp32": 5e-6, "cls_int8": 1e-8, "rec_fp32": 2e-6, "rec_int8": 1e-6, "rec_int8_lstm8": 1e-6}
 
 

@@ -213,7 +213,8 @@ def test_the_wheel_reads_what_we_write(golden, tmp_path, name):
     for path in (golden(name).path, ours):
         folder = tmp_path / f"drawn{len(drawn)}"
         folder.mkdir()
-        code = f"from paddlelite.lite import Opt; Opt().visualize_optimized_nb_model({str(path)!r}, {str(folder)!r})"
+        call = f"visualize_optimized_nb_model({str(path)!r}, {str(folder)!r})"
+        code = f"from paddlelite.lite import Opt; Opt().{call}"
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
         drawn.append((folder / "Block_0.dot").read_text())
     assert drawn[0] == drawn[1] and "feed" in drawn[0]

@@ -23,7 +23,8 @@ def test_executor_and_witness_agree(golden, name):
         executor = load(case.path, math=device_math.LIBM)
         for x, _ in case.runs:
             assert np.abs(runtime.run(x) - executor.run(x)).max() <= BOUNDS[name]
-        # Against the device itself: exp and division are approximated there, and float sums ordered otherwise.
+        # Against the device itself: exp and division are approximated there, and float sums ordered
+        # otherwise.
         assert case.worst(runtime.run) <= max(case.tol, 2e-5)
     finally:
         runtime.close()
