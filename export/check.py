@@ -1,0 +1,211 @@
+"""The harness of `slim check`: the same tensors and images through the original and the exported files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export import compare, subjects
+from export.bench import latency
+from export.check_report import (
+    METRIC,
+    CheckOptions,
+    CheckReport,
+    cost_of,
+    differing,
+    drop,
+    nominal_shape,
+    rows,
+)
+from export.nb.format import read_nb
+from export.program import random_input
+from export.runtimes.base import Runtime
+from export.stage import LSTM_INT8_BOUND, NB_FILES
+from export.subjects import Exported
+from slim.bundle import Bundle
+from slim.errors import InputError
+from slim.evaluate import EvalResult, evaluate
+from slim.progress import Reporter, Silent
+from slim.stage import Check
+
+if TYPE_CHECKING:
+    from slim.data.dataset import Dataset
+
+# Below this share of right answers the original is no trained model for these images.
+UNTRAINED = 0.05
+
+
+def check(
+    folder: Path,
+    dataset: Dataset | None,
+    section: CheckOptions,
+    *,
+    original: Bundle | None = None,
+    shipped: Bundle | None = None,
+    baseline: Path | None = None,
+    runtime_version: str | None = None,
+    seed: int = 0,
+    progress: Reporter | None = None,
+) -> CheckReport:
+    """Prove an exported folder against its original.
+
+    Args:
+        folder: what `export.stage.export_nb` (or ``export_inference``) wrote.
+        dataset: evaluation lines; None compares tensors only (always for det).
+        original: the float model before compression; None (and no ``baseline``): nothing is compared with it.
+        shipped: the bundle behind ``folder``, for parameters and FLOPs.
+        baseline: the original exported with the same options: its program is used and its ARM bytes compared.
+        runtime_version: of the app; a mismatch is a warning.
+    Raises:
+        ArtifactError, NbFormatError: the folder is damaged or not what it says.
+        InputError: the original scores below 5%: wrong data or an untrained checkpoint.
+    """
+    exported = subjects.open_exported(folder, original.spec if original is not None else None)
+    report = CheckReport(exported.spec.name, data={} if dataset is None else dict(dataset.describe()))
+    report.warnings += [*exported.warnings, *subjects.version_warnings(exported, runtime_version)]
+    report.files = {NB_FILES[t]: facts.to_json() for t, facts in exported.facts.items()}
+    same = original is not None and shipped is not None and original.sha256() == shipped.sha256()
+    with subjects.opened(exported, original, baseline) as runtimes:
+        _tensors(report, exported, runtimes, section, same=same, seed=seed)
+        if dataset is not None and exported.spec.kind != "det":
+            _images(report, exported, runtimes, dataset, section, progress or Silent())
+        x = random_input(nominal_shape(exported.spec), seed)
+        for name in ("original", "program", "arm", "x86"):
+            if name in runtimes:
+                report.latency[name] = latency(runtimes[name], x)
+    _structure(report, exported, section, original, shipped, baseline)
+    report.stages = rows(report, exported, original, shipped, baseline)
+    return report
+
+
+def _tensors(
+    report: CheckReport,
+    exported: Exported,
+    runtimes: dict[str, Runtime],
+    section: CheckOptions,
+    *,
+    same: bool,
+    seed: int,
+) -> None:
+    """Same tensors through both runtimes; other widths and a batch are among them; A, B, A."""
+    batch = 3 if exported.batch > 1 else 1
+    inputs = compare.probes(exported.spec, section.widths, batch=batch, seed=seed)
+    for name, reference, label, bound in _pairs(exported, runtimes, section, same):
+        found = compare.compare(runtimes[reference], runtimes[name], inputs)
+        report.tensors[label] = found
+        if bound is not None:
+            report.checks += compare.tensor_checks(label, found, bound)
+        else:
+            bad = sum(not c.finite for c in found)
+            report.checks.append(Check(f"{label}: outputs not finite", bad, 0, "tensors", "=="))
+    a, b = inputs[0][1], inputs[-1][1]
+    for target, path in exported.files.items():
+        value = compare.repeats(runtimes[target], a, b)
+        report.checks.append(Check(f"{path.name}: change of the answer to A in A, B, A", value, 0.0, "abs"))
+
+
+def _pairs(
+    exported: Exported, runtimes: dict[str, Runtime], section: CheckOptions, same: bool
+) -> list[tuple[str, str, str, float | None]]:
+    """(candidate, reference, label, bound); no bound where rounding may grow through the net."""
+    pairs: list[tuple[str, str, str, float | None]] = []
+    if same and "original" in runtimes:
+        pairs.append(("program", "original", "inference program against the original", section.max_abs))
+    if "x86" in runtimes:
+        what = "the float view of the program" if exported.quantized else "the inference program"
+        pairs.append(("x86", "x86 reference", f"model.x86.nb against {what}", section.max_abs))
+    if "arm" in runtimes:
+        bound: float | None = None if exported.quantized else section.max_abs
+        if not exported.quantized and _lstm_int8(exported):
+            bound = LSTM_INT8_BOUND
+        pairs.append(("arm", "program", "model.arm.nb against the inference program", bound))
+    return pairs
+
+
+def _lstm_int8(exported: Exported) -> bool:
+    return any(op.type == "calib_once" for op in read_nb(exported.files["arm"]).ops)
+
+
+def _images(
+    report: CheckReport,
+    exported: Exported,
+    runtimes: dict[str, Runtime],
+    dataset: Dataset,
+    section: CheckOptions,
+    progress: Reporter,
+) -> None:
+    """Same images through the whole pipeline of each runtime."""
+    few = min(section.simulation_images, section.images)
+    limits = {"original": section.images, "program": few if exported.quantized else section.images}
+    limits |= {"arm": section.images, "x86": few if exported.quantized else section.images}
+    for name, limit in limits.items():
+        if name not in runtimes:
+            continue
+        report.results[name] = evaluate(
+            runtimes[name].run,
+            dataset,
+            exported.spec,
+            limit=limit,
+            batch_size=exported.batch,
+            progress=progress,
+        )
+        if name == "original":
+            _require_trained(report.results[name], report.data)
+    final = shipped_name(report)
+    for name in ("arm", "x86"):
+        if name in runtimes and not (name == "x86" and exported.quantized):
+            share, n = _agreement(report.results["program"], report.results[name])
+            label = f"{NB_FILES[name]}: same text as the inference program on {n} images"
+            report.checks.append(Check(label, share, section.min_agreement, "share", ">="))
+    if "original" in report.results:
+        lost = drop(report, final)
+        label = f"accuracy lost by {NB_FILES.get(final, 'the inference program')} on {lost.n} images"
+        report.checks.append(Check(label, lost.points, section.max_drop, "points"))
+        report.differing = differing(report.results["original"], report.results[final])
+
+
+def shipped_name(report: CheckReport) -> str:
+    """The result that counts: the ARM file, else the x86 file, else the inference program."""
+    return next(name for name in ("arm", "x86", "program") if name in report.results)
+
+
+def _require_trained(result: EvalResult, data: dict[str, Any]) -> None:
+    if result.metrics[METRIC] < UNTRAINED:
+        raise InputError(
+            f"the original is right on {100 * result.metrics[METRIC]:.1f}% of {result.images} images",
+            where=str(data.get("path", "data")),
+            remedy="is this checkpoint trained, and are these its images and dictionary?",
+        )
+
+
+def _agreement(a: EvalResult, b: EvalResult) -> tuple[float, int]:
+    n = min(a.images, b.images)
+    pairs = zip(a.predictions[:n], b.predictions[:n], strict=True)
+    return sum(x.text == y.text for x, y in pairs) / n, n
+
+
+def _structure(
+    report: CheckReport,
+    exported: Exported,
+    section: CheckOptions,
+    original: Bundle | None,
+    shipped: Bundle | None,
+    baseline: Path | None,
+) -> None:
+    """Layers in int8, FLOPs, bytes."""
+    if "arm" in exported.facts:
+        found = exported.facts["arm"].int8_layers
+        report.checks.append(
+            Check("model.arm.nb: layers computed in int8", found, exported.quantized, "layers", "==")
+        )
+    if section.min_flops_cut is not None and original is not None and shipped is not None:
+        cut = 1 - cost_of(shipped).flops / cost_of(original).flops
+        report.checks.append(Check("multiply-adds pruned", cut, section.min_flops_cut, "share", ">="))
+    if section.max_nb_ratio is not None and baseline is not None and "arm" in exported.facts:
+        ratio = exported.facts["arm"].bytes / (baseline / NB_FILES["arm"]).stat().st_size
+        report.checks.append(
+            Check("model.arm.nb as a share of the original's", ratio, section.max_nb_ratio, "share")
+        )
+    if section.max_inference_mb is not None:
+        size = exported.inference_bytes / 1e6
+        report.checks.append(Check("inference folder", size, section.max_inference_mb, "MB"))

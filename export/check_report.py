@@ -1,0 +1,161 @@
+"""What a check measured, as plain data and as the rows of its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from export import compare
+from export.bench import Latency
+from export.stage import NB_FILES
+from export.subjects import Exported
+from slim.arch.cost import Cost, count
+from slim.bundle import Bundle
+from slim.evaluate import EvalResult
+from slim.spec import ModelSpec
+from slim.stage import Check
+from slim.statistics import PairedDrop, paired_drop
+
+MAX_LISTED = 200
+METRIC = "acc"
+
+
+class CheckOptions(Protocol):
+    """What a check reads of the recipe (``slim.config.ours.CheckSection`` has it)."""
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def simulation_images(self) -> int: ...
+    @property
+    def max_drop(self) -> float: ...
+    @property
+    def max_abs(self) -> float: ...
+    @property
+    def min_agreement(self) -> float: ...
+    @property
+    def widths(self) -> Sequence[int]: ...
+    @property
+    def min_flops_cut(self) -> float | None: ...
+    @property
+    def max_nb_ratio(self) -> float | None: ...
+    @property
+    def max_inference_mb(self) -> float | None: ...
+
+
+@dataclass
+class CheckReport:
+    """Everything measured, as plain data by `to_json`.
+
+    Attributes:
+        stages: rows of the table: "original", "inference", "arm nb", "x86 nb".
+        tensors: label -> comparisons on the same tensors.
+        differing: images whose text differs between original and shipped file, at most ``MAX_LISTED``.
+        results: name -> scored images, for predictions.jsonl.
+    """
+
+    model: str
+    checks: list[Check] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    tensors: dict[str, list[compare.TensorComparison]] = field(default_factory=dict)
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    latency: dict[str, Latency] = field(default_factory=dict)
+    differing: list[dict[str, str]] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    results: dict[str, EvalResult] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check holds."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data without the predictions."""
+        return {
+            "model": self.model,
+            "passed": self.passed,
+            "stages": self.stages,
+            "checks": [c.to_json() for c in self.checks],
+            "tensors": {k: [c.to_json() for c in found] for k, found in self.tensors.items()},
+            "files": self.files,
+            "latency": {k: v.to_json() for k, v in self.latency.items()},
+            "differing": self.differing,
+            "data": self.data,
+            "notes": self.warnings,
+        }
+
+
+def nominal_shape(spec: ModelSpec) -> tuple[int, int, int, int]:
+    if spec.input.dynamic_height:
+        return 1, spec.input.channels, 320, 320
+    return 1, spec.input.channels, spec.input.height, spec.input.width
+
+
+def cost_of(bundle: Bundle) -> Cost:
+    """Parameters and multiply-adds of the float net behind a bundle: quantizers are not counted."""
+    net = bundle.net if bundle.scheme is None else replace(bundle, scheme=None).clone().net
+    return count(net, nominal_shape(bundle.spec)[1:])
+
+
+def drop(report: CheckReport, name: str) -> PairedDrop:
+    reference, candidate = report.results["original"].correct, report.results[name].correct
+    n = min(len(reference), len(candidate))
+    return paired_drop(reference[:n], candidate[:n])
+
+
+def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, str]]:
+    rows = zip(original.predictions, shipped.predictions, strict=False)
+    found = [
+        {"ref": a.ref, "expected": a.expected, "original": a.text, "shipped": b.text}
+        for a, b in rows
+        if a.text != b.text
+    ]
+    return found[:MAX_LISTED]
+
+
+def rows(
+    report: CheckReport,
+    exported: Exported,
+    original: Bundle | None,
+    shipped: Bundle | None,
+    baseline: Path | None,
+) -> list[dict[str, Any]]:
+    """The table: one row per thing that was run."""
+    table = []
+    for name, stage, net in (
+        ("original", "original", original),
+        ("program", "inference", shipped),
+        ("arm", "arm nb", shipped),
+        ("x86", "x86 nb", shipped),
+    ):
+        if name not in report.latency:
+            continue
+        row: dict[str, Any] = {"stage": stage, "latency_ms": report.latency[name].p50_ms}
+        if net is not None:
+            cost = cost_of(net)
+            row |= {"params": cost.params, "flops": cost.flops}
+        row |= _sizes(name, exported, baseline)
+        if name in report.results:
+            result = report.results[name]
+            row |= {"accuracy": result.metrics[METRIC], "images": result.images}
+            if name != "original" and "original" in report.results:
+                row["drop"] = dict(drop(report, name).__dict__)
+        table.append(row)
+    return table
+
+
+def _sizes(name: str, exported: Exported, baseline: Path | None) -> dict[str, int]:
+    if name == "original":
+        if baseline is None:
+            return {}
+        return {
+            f"{t}_bytes": (baseline / f).stat().st_size
+            for t, f in NB_FILES.items()
+            if (baseline / f).is_file()
+        }
+    if name == "program":
+        return {"inference_bytes": exported.inference_bytes}
+    return {f"{name}_bytes": exported.facts[name].bytes}
