@@ -207,19 +207,19 @@ def verify(folder: Path) -> Manifest:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON aside, then renamed; keys keep their order, text stays readable."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(
-            json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        os.replace(aside, path)
+        try:
+            aside.write_text(text + "\n", encoding="utf-8")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
             f"cannot write ({error.strerror})", where=path, remedy="choose another --out"
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from slim.errors import CheckpointError
 if TYPE_CHECKING:
     from paddle import nn
 
-_LIST_LIMIT = 12
-
 # Names that only other generations of PP-OCR models have.
 _GENERATIONS = (
     (("Student.", "Student2.", "Teacher."), "a distillation checkpoint (PP-OCR v2.1 or later)"),
@@ -48,39 +46,41 @@ def load_strict(net: nn.Layer, state: Mapping[str, npt.NDArray[Any]], *, where: 
             PP-OCR generation, or one wrapped by another quantizer, is named as such.
     """
     tensors = net.state_dict()
-    wanted = {name: _form(tensor.numpy()) for name, tensor in tensors.items()}
+    wanted = {name: tensor.numpy() for name, tensor in tensors.items()}
     missing = sorted(set(wanted) - set(state))
     unexpected = sorted(set(state) - set(wanted))
     both = sorted(set(wanted) & set(state))
     shapes = [
-        f"{name} {_form(state[name])} instead of {wanted[name]}"
+        f"{name} {_difference(state[name], wanted[name])}"
         for name in both
-        if _form(state[name]) != wanted[name]
+        if (state[name].shape, state[name].dtype) != (wanted[name].shape, wanted[name].dtype)
     ]
     if missing or unexpected or shapes:
         raise CheckpointError(_mismatch(missing, unexpected, shapes), where=where, remedy=_remedy(set(state)))
     broken = [name for name in both if not np.isfinite(state[name]).all()]
     if broken:
         raise CheckpointError(
-            f"{len(broken)} tensors hold NaN or infinity: {_some(broken)}",
+            f"{len(broken)} tensors hold NaN or infinity: {', '.join(broken)}",
             where=where,
             remedy="use a checkpoint from before the training diverged",
         )
     net.set_state_dict(dict(state))
 
 
-def _form(array: npt.NDArray[Any]) -> str:
-    """Shape and dtype as text.
+def _difference(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> str:
+    """The shapes of two arrays, or their dtypes when the shapes are equal.
 
-    >>> _form(np.zeros((2, 3), np.float32))
-    '[2, 3] float32'
+    >>> _difference(np.zeros((2, 3)), np.zeros((2, 4)))
+    '[2, 3] instead of [2, 4]'
     """
-    return f"{list(array.shape)} {array.dtype}"
+    if found.shape != wanted.shape:
+        return f"{list(found.shape)} instead of {list(wanted.shape)}"
+    return f"{found.dtype} instead of {wanted.dtype}"
 
 
 def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> str:
     parts = [
-        f"{len(names)} {what}: {_some(names)}"
+        f"{len(names)} {what}: {', '.join(names)}"
         for what, names in (
             ("missing", missing),
             ("unexpected", unexpected),
@@ -89,11 +89,6 @@ def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> s
         if names
     ]
     return f"the weights do not fit the net ({'; '.join(parts)})"
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _LIST_LIMIT
-    return ", ".join(names[:_LIST_LIMIT]) + (f" and {more} more" if more > 0 else "")
 
 
 def _remedy(names: set[str]) -> str:
