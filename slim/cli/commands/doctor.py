@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from slim.cli import common
@@ -23,10 +21,10 @@ def command(as_json: bool) -> None:
         for f in findings:
             lines.append(f"{'ok ' if f.ok else 'NO '} {f.name}: {f.found}" + ("" if f.ok else f", needed {f.needed}"))
             if not f.ok:
-                lines.append(f"    without it: {f.disables}; {f.remedy}")
+                lines.append(f"    without it: {', '.join(f.disables)}; {f.remedy}")
         return "\n".join(lines)
 
-    common.emit({"findings": [asdict(f) for f in findings]}, as_json, text)
+    common.emit({"findings": [f.to_json() for f in findings]}, as_json, text)
     missing = [f.name for f in findings if not f.ok]
     if missing:
         raise ToolMissing(f"{len(missing)} missing or wrong: {', '.join(missing)}", remedy="see the list above")

@@ -1,0 +1,1 @@
+"""The .nb file of Paddle-Lite: read, written, shrunk, executed."""
