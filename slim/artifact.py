@@ -207,12 +207,16 @@ def verify(folder: Path) -> Manifest:
 
 def write_json(path: Path, data: Any) -> None:
     """JSON aside, then renamed; keys keep their order, text stays readable."""
-    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8 text aside, then renamed; raises InputError when the folder cannot be written."""
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_text(text + "\n", encoding="utf-8")
+            aside.write_text(text, encoding="utf-8")
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ def entry(stage: str, bundle: Bundle, score: EvalResult | None = None, **facts: 
     """Stage, source, weights hash, parameters, multiply-adds, and the metric with its number of images."""
     from slim.arch.cost import count
 
-    cost = count(bundle.net, bundle.spec.input.shape)
+    # Quantizers are not counted: parameters and multiply-adds are those of the net they wrap.
+    plain = bundle if bundle.scheme is None else replace(bundle, scheme=None).clone()
+    cost = count(plain.net, bundle.spec.input.shape)
     found: dict[str, Any] = {
         "stage": stage,
         "source": bundle.source,

@@ -153,7 +153,7 @@ def _save(
     held_out = dataset(config, "eval", after.spec.kind)
     result = score_net(after, held_out, min(limit, len(held_out)), progress)
     past = lineage.of(before)
-    done = lineage.entry(name, after, result, before=before.sha256())
+    done = lineage.entry(name, after, result, before=before.sha256(), out=str(dest))
     with artifact.writing(dest) as tmp:
         save(after, tmp)
         for path in files:
