@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from slim.errors import UnsupportedModel
+
 Pixels = npt.NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 
@@ -40,6 +42,17 @@ class Augment:
             if chance < probability * self.strength:
                 image = change(image, rng)
         return image
+
+
+def augmentation(kind: str, strength: float = 1.0) -> Augment:
+    """The augmentation of a model kind; no change can alter a text or an angle, so rec and cls share it.
+
+    Raises:
+        UnsupportedModel: a kind whose labels lie in the image (det): changing the image would move them.
+    """
+    if kind not in ("rec", "cls"):
+        raise UnsupportedModel(f"kind {kind} has no line augmentation", remedy="use rec or cls")
+    return Augment(strength)
 
 
 def perspective(image: Pixels, rng: np.random.Generator) -> Pixels:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +118,64 @@ class LmdbData:
             kind = UnreadableImage if key.startswith("image") else InputError
             raise kind(f"key {key} is missing", where=self.path, remedy="write the LMDB again")
         return bytes(value)
+
+
+class JoinedLmdb:
+    """Several LMDB folders as one data set, in the order of their paths."""
+
+    def __init__(self, parts: Sequence[LmdbData]) -> None:
+        self._parts = list(parts)
+        self._ends = list(itertools.accumulate(len(part) for part in parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _locate(self, number: int) -> tuple[LmdbData, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        part = bisect.bisect_right(self._ends, number)
+        return self._parts[part], number - (self._ends[part - 1] if part else 0)
+
+    def __getitem__(self, number: int) -> Line:
+        part, inside = self._locate(number)
+        return part[inside]
+
+    def entry(self, number: int) -> Entry:
+        """Key of the image and its text."""
+        part, inside = self._locate(number)
+        return part.entry(inside)
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Height and width in pixels, from the header."""
+        part, inside = self._locate(number)
+        return part.size(inside)
+
+    def where(self, number: int) -> str:
+        """The folder and the label's key."""
+        part, inside = self._locate(number)
+        return part.where(inside)
+
+    def describe(self) -> dict[str, Any]:
+        """Paths, count, a hash over the parts' hashes, and the parts."""
+        parts = [part.describe() for part in self._parts]
+        joined = hashlib.sha256("\n".join(str(part["sha256"]) for part in parts).encode()).hexdigest()
+        path = ", ".join(str(part["path"]) for part in parts)
+        return {"path": path, "count": len(self), "sha256": joined, "kind": parts[0]["kind"], "files": parts}
+
+
+def open_lmdb(data_dir: Path, kind: str) -> LmdbData | JoinedLmdb:
+    """Open the LMDB in ``data_dir``, or all that lie in folders below it, as PaddleOCR's LMDBDataSet does.
+
+    Raises:
+        InputError: no data.mdb at or below the folder, or one that is damaged.
+    """
+    folders = sorted(path.parent for path in data_dir.rglob("data.mdb")) if data_dir.is_dir() else []
+    if not folders:
+        raise InputError(
+            "no LMDB (data.mdb) at or below this folder", where=data_dir, remedy="check data_dir"
+        )
+    parts = [LmdbData(folder, kind) for folder in folders]
+    return parts[0] if len(parts) == 1 else JoinedLmdb(parts)
 
 
 def _probe(path: Path) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slim.artifact import writing
+from slim.artifact import FORMAT, MANIFEST, write_json, writing
 from slim.errors import InputError, StageFailed
+from slim.numerics import file_sha256
 from slim.progress import Reporter, Silent
 from slim.synth.fonts import Face, bundled_faces, faces_in, held_out_family
 from slim.synth.render import Difficulty, encode, render_line
@@ -27,6 +29,9 @@ GENERATOR_VERSION = 1
 TASKS = ("rec", "cls")
 SPLITS: tuple[Split, Split] = ("train", "eval")
 MAX_LINES = 1_000_000
+LINES = "lines.jsonl"
+"""What each line was drawn with: text, family, font, background."""
+
 HELD_OUT_SHARE = 0.2
 """Share of eval lines in the family that train never shows."""
 
@@ -118,8 +123,6 @@ def synthesize(
         chosen = np.random.default_rng([seed, 9]).permutation(counts["train"])[: counts["calib"]]
         rows["calib"] = [rows["train"][k] for k in np.sort(chosen)]
         manifest = _describe(folder, task, seed, rows, faces, held_out)
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-        (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
     return manifest
 
 
@@ -219,7 +222,7 @@ def _describe(
     faces: Sequence[Face],
     held_out: str,
 ) -> dict[str, Any]:
-    """Write the label files and `lines.jsonl`; returns the manifest."""
+    """Write the label files, `lines.jsonl` and the manifest, which is that of an artifact folder."""
     lists = {}
     for split, lines in rows.items():
         body = "".join(f"{row.ref}\t{row.label}\n" for row in lines).encode()
@@ -231,20 +234,34 @@ def _describe(
             "images_sha256": _images_sha256(folder, lines),
             "families": sorted({row.family for row in lines}),
         }
-    with open(folder / "lines.jsonl", "w", encoding="utf-8", newline="\n") as file:
+    with open(folder / LINES, "w", encoding="utf-8", newline="\n") as file:
         for row in (*rows["train"], *rows["eval"]):
             file.write(json.dumps(asdict(row), ensure_ascii=False, sort_keys=True) + "\n")
-    return {
-        "kind": "synthetic lines",
-        "task": task,
+    counts = {split: len(rows[split]) for split in ("train", "eval", "calib")}
+    manifest = {
+        "format": FORMAT,
+        "stage": "synth",
+        "recipe": {"task": task, "counts": counts, "difficulty": asdict(_HARD[task])},
+        "parent": "",
+        "files": {name: file_sha256(folder / name) for name in (*(f"{k}.txt" for k in counts), LINES)},
+        "tools": _tools(),
         "seed": seed,
-        "generator": GENERATOR_VERSION,
-        "max_characters": MAX_CHARACTERS,
-        "held_out_family": held_out,
-        "difficulty": asdict(_HARD[task]),
-        "sets": lists,
-        "fonts": [{"name": f.name, "family": f.family, "sha256": f.sha256} for f in faces],
+        "data": lists,
+        "facts": {
+            "generator": GENERATOR_VERSION,
+            "max_characters": MAX_CHARACTERS,
+            "held_out_family": held_out,
+            "fonts": [{"name": f.name, "family": f.family, "sha256": f.sha256} for f in faces],
+        },
+        "counts": counts,
     }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _tools() -> dict[str, str]:
+    """Versions of the packages that decide the bytes."""
+    return {name: metadata.version(name) for name in ("numpy", "pillow")}
 
 
 def _images_sha256(folder: Path, rows: Sequence[Row]) -> str:

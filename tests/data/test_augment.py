@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slim.data.augment import CHANGES, Augment, reverse
+from slim.data.augment import CHANGES, Augment, augmentation, reverse
+from slim.errors import UnsupportedModel
 
 
 def _line(height: int = 40, width: int = 160) -> np.ndarray:
@@ -69,3 +70,9 @@ def test_negative_colours_twice_is_the_image() -> None:
     image = _line()
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(reverse(reverse(image, rng), rng), image)
+
+
+def test_kinds() -> None:
+    assert augmentation("rec") == augmentation("cls") == Augment()
+    with pytest.raises(UnsupportedModel, match="kind det has no line augmentation"):
+        augmentation("det")

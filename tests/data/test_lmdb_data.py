@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from slim.data.images import UnreadableImage
-from slim.data.lmdb_data import LmdbData
+from slim.data.lmdb_data import LmdbData, open_lmdb
 from slim.errors import InputError
 
 
 def _write(folder: Path, texts: list[str], *, count: str | None = None, skip: str = "") -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
     env = lmdb.open(str(folder), map_size=1 << 24)
     rng = np.random.default_rng(5)
     with env.begin(write=True) as txn:
@@ -93,3 +94,23 @@ def test_damaged_pages_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"\0" * 100)
     with pytest.raises(InputError, match="LMDB is damaged"):
         LmdbData(folder, "rec")
+
+
+def test_folders_below_are_joined(tmp_path: Path) -> None:
+    _write(tmp_path / "b" / "second", ["x"])
+    _write(tmp_path / "a", ["one", "two"])
+    data = open_lmdb(tmp_path, "rec")
+    assert [data[k].text for k in range(len(data))] == ["one", "two", "x"]
+    assert data.entry(2).ref == f"{tmp_path}/b/second#image-000000001"
+    assert data.where(2) == f"{tmp_path}/b/second#label-000000001"
+    assert data.size(2) == (32, 200)
+    assert data.describe()["count"] == 3
+    with pytest.raises(IndexError):
+        data.entry(3)
+    assert len(open_lmdb(tmp_path / "a", "rec")) == 2
+
+
+def test_no_lmdb_below(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match="no LMDB"):
+            open_lmdb(folder, "rec")
