@@ -12,7 +12,7 @@ import numpy as np
 from export.nb.activations import by_name
 from export.nb.device_math import Math
 from export.nb.ops import Env, Site, Step, handles
-from export.nb.ops_conv import Geometry
+from export.nb.ops_conv import Geometry, geometry
 
 Array = np.ndarray
 _BINARY: dict[str, Callable[..., Array]] = {
@@ -161,8 +161,6 @@ class _Windows:
     """Sliding windows of one pool op."""
 
     def __init__(self, site: Site, ksize: list[int]) -> None:
-        from export.nb.ops_conv import geometry
-
         if len(ksize) != 2 or not 0 < min(ksize) <= max(ksize) < 4096:
             raise site.unsupported(f"window {ksize} makes no sense")
         self.site, self.geo = site, geometry(site, (ksize[0], ksize[1]))
@@ -209,10 +207,19 @@ class _Windows:
     def average(self, x: Array) -> Array:
         """The mean of each window, over pixels only (exclusive) or over the padding too."""
         total = self._reduce(x, 0.0, np.add)
-        ones = np.ones((1, 1, *x.shape[2:]), np.float32)
-        count = self._reduce(ones, 0.0 if self.exclusive else 1.0, np.add)
-        total /= count
+        rows, cols, _ = self._size(x)
+        total /= np.outer(self._counts(x, 0, rows), self._counts(x, 1, cols)).astype(np.float32)
         return total
+
+    def _counts(self, x: Array, axis: int, windows: int) -> Array:
+        """How many pixels (or, not exclusive, pixels and padding) each window covers along an axis."""
+        before, after = self.geo.padding(x.shape[2], x.shape[3])[2 * axis : 2 * axis + 2]
+        size = x.shape[2 + axis]
+        start = np.arange(windows) * self.geo.strides[axis] - before
+        end = np.minimum(start + self.geo.kernel[axis], size + after)
+        if self.exclusive:
+            start, end = np.maximum(start, 0), np.minimum(end, size)
+        return np.maximum(end - start, 1)
 
 
 @handles("nearest_interp", "nearest_interp_v2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from export.nb import witness
 from export.nb.compact import LSTM_MAX_ERROR, compact, is_dead, quantize_matrix, verify_equal
 from export.nb.executor import NbRuntime
 from export.nb.format import (
@@ -170,3 +171,18 @@ def test_rounding_of_matrices():
 def test_an_empty_model_is_no_model():
     with pytest.raises(NbFormatError, match="no block"):
         parse_nb(encode_nb(NbModel("v2.13-rc", Program([]))))
+
+
+def test_x86_files_are_verified_in_the_real_runtime(golden):
+    model = witness.rewrite(read_nb(golden("cls_int8").path))
+    after, report = compact(model)
+    result = verify_equal(model, after, report)
+    assert result["executed"] and result["bit_equal"]
+
+
+def test_a_file_with_an_unknown_op_is_compacted_and_said_to_be_unverified(golden):
+    model = read_nb(golden("block_dw3").path).copy()
+    model.ops[1].type = "grid_sampler"
+    after, report = compact(model)
+    result = verify_equal(model, after, report)
+    assert not result["executed"] and "grid_sampler" in result["why"]

@@ -68,3 +68,19 @@ def test_a_file_that_cannot_be_executed_is_described_all_the_same(golden):
     model.ops[1].type = "grid_sampler"
     data = describe(model, path.stat().st_size)
     assert data["macs"] is None and "grid_sampler" in data["macs_why"]
+
+
+def test_the_picture_has_a_box_per_op_in_its_colour(golden):
+    import xml.etree.ElementTree as ElementTree
+
+    from export.nb.plot import COLOURS, draw_svg
+
+    model = read_nb(golden("rec_int8").path)
+    root = ElementTree.fromstring(draw_svg(model))
+    boxes = [r for r in root if r.tag.endswith("rect") and r.get("rx")]
+    assert len(boxes) == len(model.ops)
+    green = sum(r.get("fill") == COLOURS["int8"] for r in boxes)
+    assert green == sum(op.kernel.precision == "int8" and op.type != "calib" for op in model.ops)
+    hostile = model.copy()
+    hostile.ops[3].type = "<script>&"
+    assert "<script>" not in draw_svg(hostile)
