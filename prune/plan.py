@@ -61,6 +61,26 @@ class PrunePlan:
             for name, kept in self.kept.items()
         ]
 
+    def summary(self) -> dict[str, Any]:
+        """The plan in a few numbers for a report: shares removed, counts before and after, groups cut."""
+        return {
+            "criterion": self.criterion,
+            "method": self.method,
+            "flops": {
+                "before": self.flops_before,
+                "after": self.flops_after,
+                "cut": round(self.flops_cut, 6),
+            },
+            "params": {
+                "before": self.params_before,
+                "after": self.params_after,
+                "cut": round(self.params_cut, 6),
+            },
+            "groups": {
+                name: {"before": self.sizes[name], "after": len(kept)} for name, kept in self.kept.items()
+            },
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; the key "cuts" is what reopening a pruned model needs."""
         return {
@@ -134,7 +154,7 @@ def _side(value: str) -> str:
 
 def _indices(values: Any, size: int | None) -> list[int]:
     whole = isinstance(values, list) and all(isinstance(i, int) and not isinstance(i, bool) for i in values)
-    rising = whole and values and values[0] >= 0 and all(a < b for a, b in zip(values, values[1:], strict=False))
+    rising = whole and values and values[0] >= 0 and values == sorted(set(values))
     if not rising or (size is not None and values[-1] >= size):
         raise ValueError(f"channels {str(values)[:60]} are not a rising choice of {size or 'channels'}")
     return list(values)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +82,7 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
     shapes: dict[str, tuple[int, ...]] = {}
     inputs: list[str] = []
     outputs: list[str] = []
-    modes = [layer.training for layer in net.sublayers(include_self=True)]
-    try:
+    with _untouched(net):
         for mode in ("eval", "train"):
             getattr(net, mode)()
             program, fed, fetched = _program(net, input_shape)
@@ -92,10 +92,24 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
                 shapes[rename(name)] = _shape(var)
             inputs += [rename(name) for name in fed]
             outputs += [rename(name) for name in fetched]
-    finally:
-        for layer, training in zip(net.sublayers(include_self=True), modes, strict=True):
-            layer.training = training
     return Graph(tuple(ops), shapes, owners, kinds, tuple(inputs), tuple(outputs))
+
+
+@contextmanager
+def _untouched(net: nn.Layer) -> Iterator[None]:
+    """Put back what paddle's tracer leaves on every layer: its mode, and a rewritten ``forward``."""
+    layers = net.sublayers(include_self=True)
+    before = [(layer.training, layer.__dict__.get("forward"), dict(layer._original_funcs)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, (training, forward, originals) in zip(layers, before, strict=True):
+            layer.training = training
+            layer._original_funcs.clear()
+            layer._original_funcs.update(originals)
+            layer.__dict__.pop("forward", None)
+            if forward is not None:
+                layer.__dict__["forward"] = forward
 
 
 def _program(net: nn.Layer, input_shape: Sequence[int]) -> tuple[Any, list[str], list[str]]:

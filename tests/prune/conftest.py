@@ -1,0 +1,96 @@
+"""Nets of every architecture, with weights and BatchNorm statistics that spread the outputs."""
+
+from __future__ import annotations
+
+import zlib  # noqa: F401  before paddle, whose library brings a zlib of its own
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from slim.arch import build_net
+from slim.bundle import Bundle, complete_lstm_names
+from slim.checkpoint import read_pdparams
+from slim.spec import InputSpec, ModelSpec
+from slim.strict import load_strict
+from slim.zoo import find
+
+ARCHS: dict[str, dict[str, Any]] = {
+    "cls": {
+        "model_type": "cls",
+        "Backbone": {"name": "MobileNetV3", "scale": 0.35, "model_name": "small"},
+        "Neck": None,
+        "Head": {"name": "ClsHead"},
+    },
+    "rec": {
+        "model_type": "rec",
+        "Backbone": {
+            "name": "MobileNetV3",
+            "scale": 0.5,
+            "model_name": "small",
+            "small_stride": [1, 2, 2, 2],
+        },
+        "Neck": {"name": "SequenceEncoder", "encoder_type": "rnn", "hidden_size": 48},
+        "Head": {"name": "CTCHead"},
+    },
+    "det_mv3": {
+        "model_type": "det",
+        "Backbone": {"name": "MobileNetV3", "scale": 0.35, "model_name": "large", "disable_se": True},
+        "Neck": {"name": "DBFPN", "out_channels": 32},
+        "Head": {"name": "DBHead"},
+    },
+    "det_res18": {
+        "model_type": "det",
+        "Backbone": {"name": "ResNet", "layers": 18},
+        "Neck": {"name": "DBFPN", "out_channels": 32},
+        "Head": {"name": "DBHead"},
+    },
+}
+CLASSES = {"cls": 2, "rec": 97, "det_mv3": 0, "det_res18": 0}
+SHAPES = {"cls": (3, 48, 192), "rec": (3, 32, 96), "det_mv3": (3, 64, 64), "det_res18": (3, 64, 64)}
+WEIGHTS = {"cls": "ch_ppocr_mobile_v2.0_cls", "rec": "en_number_synthetic_crnn"}
+
+
+def make_net(name: str) -> nn.Layer:
+    """The net of that name: zoo weights, or seeded random ones with measured BatchNorm statistics."""
+    paddle.seed(7)
+    net = build_net(ARCHS[name], CLASSES[name])
+    if name in WEIGHTS:
+        path = find(WEIGHTS[name]).path
+        load_strict(net, complete_lstm_names(read_pdparams(path)), where=path)
+    else:
+        _settle(net, SHAPES[name])
+    net.eval()
+    return net
+
+
+def _settle(net: nn.Layer, shape: tuple[int, int, int]) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype("float32")
+    for layer in net.sublayers():
+        if isinstance(layer, nn.BatchNorm2D):
+            layer._momentum = 0.0
+    net.train()
+    with paddle.no_grad():
+        net(paddle.to_tensor(x))
+
+
+def make_bundle(name: str) -> Bundle:
+    """A bundle of a small input, labelled by numbers where labels do not matter."""
+    labels = {"cls": ("0", "180"), "rec": ("", *(chr(33 + i) for i in range(96)))}.get(name, ())
+    _, height, width = SHAPES[name]
+    kind = name.split("_")[0]
+    spec = ModelSpec(name, kind, ARCHS[name], labels, InputSpec(height, width))
+    return Bundle(spec, make_net(name), source=name)
+
+
+@pytest.fixture(scope="session")
+def nets() -> Callable[[str], nn.Layer]:
+    return make_net
+
+
+@pytest.fixture(scope="session")
+def bundles() -> Callable[[str], Bundle]:
+    return make_bundle
