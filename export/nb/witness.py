@@ -103,7 +103,10 @@ class _Rewriter:
                 raise UnsupportedModel(
                     f"kernel {op.attr(KERNEL_ATTR)!r} is not one of an ARM file", where=op.type
                 )
-            self._rules.get(op.type, self._float)(op)
+            try:
+                self._rules.get(op.type, self._float)(op)
+            except (KeyError, IndexError, TypeError, ValueError) as error:
+                raise UnsupportedModel(f"cannot be rewritten: {error}", where=op.type) from error
         program = self.model.program.copy()
         block = program.blocks[0]
         ends = [v for v in block.vars if v.kind is not VarKind.LOD_TENSOR]

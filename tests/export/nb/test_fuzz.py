@@ -14,6 +14,8 @@ import pytest
 from export.nb.compact import compact
 from export.nb.executor import NbRuntime
 from export.nb.format import encode_nb, parse_nb, read_nb
+from export.nb.inspect import describe
+from export.nb.witness import rewrite
 from slim.errors import SlimError
 
 MUTATIONS = 2400
@@ -48,7 +50,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
 
 
 def refused_or_run(data: bytes, x: np.ndarray) -> str:
-    """Read, prepare, run and compact; any error must be one of ours, in one line."""
+    """Read, compact, run, describe and rewrite; any error must be one of ours, in one line."""
     stage = "refused"
     try:
         model = parse_nb(data)
@@ -56,6 +58,8 @@ def refused_or_run(data: bytes, x: np.ndarray) -> str:
         compact(model, lstm_weights="int8")
         stage = "compacted"
         NbRuntime(model).run(x)
+        describe(model, len(data))
+        rewrite(model)
         return "run"
     except SlimError as error:
         assert "\n" not in str(error) and error.exit_code == 2
