@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ class Checkpoints:
     """The sets of one run in one folder.
 
     Args:
-        folder: made when the first set is written.
+        folder: made when it is absent.
         identity: what must be equal for a resume, by name: recipe, data, seed, ...: hashes or values.
     """
 
@@ -77,6 +78,19 @@ class Checkpoints:
     def path(self, name: str) -> Path:
         """The weights of set ``name`` ("latest" or "best_accuracy")."""
         return self.folder / f"{name}.pdparams"
+
+    def prepare(self) -> None:
+        """Make the folder and try to write there: better now than after the first hours.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def write(self, name: str, weights: Arrays, optimizer: Arrays, progress: Progress) -> None:
         """Write set ``name`` so that it or the one before can be read at any moment.
@@ -100,11 +114,7 @@ class Checkpoints:
             write_pickle(states, self._file(name + _NEXT, "states"))
             self._promote(name)
         except OSError as error:
-            raise InputError(
-                f"cannot write a checkpoint ({error.strerror})",
-                where=self.folder,
-                remedy="choose another --out or free some space",
-            ) from error
+            raise self._unwritable(error) from error
 
     def read(self, name: str) -> Saved | None:
         """The newest consistent set ``name``; None when there is none at all.
@@ -129,6 +139,13 @@ class Checkpoints:
                 )
         weights, optimizer = (_arrays(self._file(name, kind)) for kind in _HASHED)
         return Saved(weights, optimizer, _progress(states, states_file))
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"cannot write checkpoints here ({error.strerror})",
+            where=self.folder,
+            remedy="choose another --out or free some space",
+        )
 
     def _file(self, name: str, kind: str) -> Path:
         return self.folder / f"{name}.{kind}"

@@ -130,8 +130,11 @@ class _Run:
         return self._finish()
 
     def _resume(self) -> None:
-        saved = self.store.read(LATEST) if self.store is not None else None
-        if saved is None or self.store is None:
+        if self.store is None:
+            return
+        self.store.prepare()
+        saved = self.store.read(LATEST)
+        if saved is None:
             return
         load_strict(self.net, saved.weights, where=self.store.path(LATEST))
         self.optimizer.load(saved.optimizer)
