@@ -1,1 +1,1 @@
-"""The .nb file of Paddle-Lite: read, written, shrunk, executed."""
+"""The ``.nb`` files of Paddle-Lite: format, executor, compaction, inspection, x86 witness."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from export.nb.device_math import Math
+from export.nb.device_math import Math, in_blocks
 from export.nb.ops import Env, Site, Step, handles
 
 Array = np.ndarray
@@ -121,7 +121,7 @@ def _alone(site: Site, activation: Activation) -> Step:
     source, target = site.input("X"), site.output("Out")
 
     def step(env: Env) -> None:
-        env[target] = activation(env[source].copy())
+        env[target] = in_blocks(activation, env[source])
 
     return step
 

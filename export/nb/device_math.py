@@ -36,6 +36,9 @@ TANH_LIMIT = np.float32(70.00008)
 # The largest float32 below one half: x + it, cut to an integer, rounds half away from zero for |x| < 2**22.
 _BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0.0))
 
+# Elements of one block in `in_blocks`.
+_BLOCK = 1 << 15
+
 
 def _reciprocal_table() -> Array:
     """The 256 fractions of FRECPE, shifted to their place in a float32."""
@@ -132,12 +135,35 @@ def round_half_away(x: Array, out: Array | None = None) -> Array:
     return np.trunc(shifted, out=shifted)
 
 
-def to_int8(x: Array, out: Array | None = None) -> Array:
+def to_int8(x: Array, out: Array | None = None, *, positive: bool = False) -> Array:
     """Round half away and clamp to [-127, 127]; the integers stay in float32, where BLAS needs them.
 
     Source: ``lite/backends/arm/math/type_trans.cc``: -128 never occurs.
+
+    Args:
+        positive: no value is below zero (behind a relu), which saves half of the work.
     """
     # Clamping first keeps the sum below 2**22, and NaN and infinity out of the cut.
     clamped = np.minimum(x, np.float32(127), out=out)
+    if positive:
+        clamped += _BELOW_HALF
+        return np.trunc(clamped, out=clamped)
     np.maximum(clamped, np.float32(-127), out=clamped)
     return round_half_away(clamped, out=clamped)
+
+
+def in_blocks(function: Callable[[Array], Array], x: Array) -> Array:
+    """Apply an elementwise function block by block, so that its intermediate results stay in the cache.
+
+    Args:
+        function: gets a flat array that it may change, and returns the result, of the same size.
+        x: float32, any shape; it is not changed.
+    """
+    out = np.array(x, order="C")
+    flat = out.reshape(-1)
+    for at in range(0, flat.size, _BLOCK):
+        part = flat[at : at + _BLOCK]
+        result = function(part)
+        if result is not part:
+            part[...] = result
+    return out

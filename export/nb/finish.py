@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.nb import device_math
-from export.nb.activations import Activation
+from export.nb.activations import Activation, relu
 
 Array = np.ndarray
 
@@ -48,7 +48,7 @@ class Finish:
         self._affine(acc, out)
         y = out if self.activation is None else self.activation(out)
         if self.rounds:
-            device_math.to_int8(y, out=out)
+            device_math.to_int8(y, out=out, positive=self.activation is relu)
         elif y is not out:
             out[...] = y
 

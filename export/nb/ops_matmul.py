@@ -30,9 +30,12 @@ def calib(site: Site) -> Step:
     scale = site.scale("scale")
     inverse = np.float32(1) / scale
 
+    def quantize(x: Array) -> Array:
+        x *= inverse
+        return device_math.to_int8(x, out=x)
+
     def to_int8(env: Env) -> None:
-        scaled = env[source] * inverse
-        env[target] = device_math.to_int8(scaled, out=scaled)
+        env[target] = device_math.in_blocks(quantize, env[source])
 
     def to_float(env: Env) -> None:
         env[target] = env[source].astype(np.float32, copy=False) * scale
