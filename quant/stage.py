@@ -131,8 +131,7 @@ def _train(
 
 
 def _source(spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int) -> TrainBatches:
-    from slim.data.augment import augmentation
-
+    from slim.data.augment import Augment
     from slim.data.loader import TrainBatches
 
     width: Any = recipe.width if recipe.width is not None else "auto"
@@ -141,6 +140,6 @@ def _source(spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int)
         spec,
         recipe.batch_size,
         seed,
-        augment=augmentation(spec.kind) if recipe.augment else None,
+        augment=Augment() if recipe.augment else None,
         width=width if spec.kind == "rec" else None,
     )

@@ -138,6 +138,7 @@ def finalize(net: nn.Layer, scheme: QuantScheme) -> QuantScheme:
     clips = read_clips(net)
     require_clips(clips, scheme)
     refresh_weight_scales(net)
+    _fix_scales(net)
     net.eval()
     return scheme.with_clips(clips)
 
@@ -164,6 +165,13 @@ def _checked(net: nn.Layer, scheme: QuantScheme) -> dict[str, nn.Layer]:
             remedy="prepare the net with this scheme first",
         )
     return found
+
+
+def _fix_scales(net: nn.Layer) -> None:
+    """PaddleSlim's ops switch ``stop_gradient`` of the scales off; a next training would train them."""
+    for wrapper in wrappers(net).values():
+        for tensor in (*getattr(wrapper, INPUT).parameters(), *getattr(wrapper, WEIGHT).parameters()):
+            tensor.stop_gradient = True
 
 
 def _set_bits(found: Mapping[str, nn.Layer], scheme: QuantScheme) -> None:

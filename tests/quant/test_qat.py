@@ -43,6 +43,9 @@ def test_trained_model_is_finished_and_reopens(
     state = bundle.state()
     assert set(state) == set(start), "training must leave no PACT names behind"
     assert not np.array_equal(state["backbone.conv1.conv.weight"], start["backbone.conv1.conv.weight"])
+    scales = [p for name, p in bundle.net.named_parameters() if "_fake_quant_" in name]
+    assert scales
+    assert all(p.stop_gradient for p in scales), "a second training would train the scales as weights"
     moved = [path for path in scheme.paths if done.clips[path] != scheme.clips[path]]
     assert len(moved) > 40, "the moving averages did not follow the training batches"
     # Three batches at rate 0.9 move a clip that starts in its steady state by at most 27%, if every
