@@ -2,9 +2,9 @@
 
 y = min(max(x, -alpha), alpha), with gradient d y / d alpha = 1 where x > alpha, -1 where x < -alpha,
 0 between. PaddleOCR writes the same as x - relu(x - alpha) + relu(-alpha - x), which takes twice the
-time. As in its slim recipes alpha starts at 20 with an L2 decay of 2e-5. It only acts in training: the moving average behind it
-sees clipped values, so the clip it learned stays in the model as the input's scale, and ``strip``
-removes the layer, as PaddleSlim does when it saves.
+time. As in its slim recipes alpha starts at 20 with an L2 decay of 2e-5. It only acts in training: the
+moving average behind it sees clipped values, so the clip it learned stays in the model as the input's
+scale, and ``strip`` removes the layer, as PaddleSlim does when it saves.
 """
 
 from __future__ import annotations
