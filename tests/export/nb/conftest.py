@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import lzma
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +36,11 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Golden]:
     def open_one(name: str) -> Golden:
         if name not in known:
             path = folder / f"{name}.nb"
-            path.write_bytes(gzip.decompress((FOLDER / f"{name}.nb.gz").read_bytes()))
-            with np.load(FOLDER / f"{name}.npz") as arrays:
-                runs = [(arrays[f"x{i}"], arrays[f"y{i}"]) for i in range(4) if f"x{i}" in arrays]
-                runs = [(x, y.reshape(len(x), -1)) for x, y in runs]
+            path.write_bytes(lzma.decompress((FOLDER / f"{name}.nb.xz").read_bytes()))
+            with np.load(FOLDER / f"{name}.npz") as arrays, np.load(FOLDER / "inputs.npz") as inputs:
+                keys = [key for key in arrays if key.startswith("y_")]
+                images = [inputs[key.removeprefix("y_")] for key in keys]
+                runs = [(x, arrays[k].reshape(len(x), -1)) for x, k in zip(images, keys, strict=True)]
                 known[name] = Golden(name, path, runs, float(arrays["tol"]))
         return known[name]
 

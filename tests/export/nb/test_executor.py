@@ -14,7 +14,14 @@ from slim.errors import InputError, UnsupportedModel
 BLOCKS = ["conv1x1", "conv3x3", "conv3x3s2", "convbnhs", "dw3", "dw3s21", "dw5", "dw5hs", "se", "two"]
 # Measured differences to the device; a wrong rule shows up above these long before the golden's own
 # tolerance. float32: 24 bits, sums of up to 2,600 products in another order.
-SHARP = {"cls_fp32": 5e-6, "cls_int8": 1e-8, "rec_fp32": 2e-6, "rec_int8": 1e-6, "rec_int8_lstm8": 1e-6}
+SHARP = {
+    "cls_fp32": 5e-6,
+    "cls_int8": 1e-8,
+    "rec_fp32": 2e-6,
+    "rec_int8": 1e-6,
+    "rec_int8_lstm8": 1e-6,
+    "det_mv3_int8": 5e-7,
+}
 
 
 @pytest.mark.parametrize("name", [f"block_{b}" for b in BLOCKS])
@@ -31,7 +38,8 @@ def test_models_agree_with_the_device(golden, name):
     assert case.worst(runtime.run) <= SHARP[name]
     for x, y in case.runs:
         out = runtime.run(x)
-        assert np.array_equal(out.argmax(-1), y.reshape(out.shape).argmax(-1))
+        if not name.startswith("det"):
+            assert np.array_equal(out.argmax(-1), y.reshape(out.shape).argmax(-1))
 
 
 def test_output_has_the_shape_of_the_fetch(golden):

@@ -12,7 +12,14 @@ from slim.errors import UnsupportedModel
 
 # Executor (exp and division exact, as on x86) against witness: largest difference of a probability.
 # int8: one unit in the last place of float32 in the last layers. float: 50 layers of sums in another order.
-BOUNDS = {"cls_int8": 1e-6, "rec_int8": 1e-6, "rec_int8_lstm8": 1e-6, "cls_fp32": 3e-5, "rec_fp32": 2e-5}
+BOUNDS = {
+    "cls_int8": 1e-6,
+    "rec_int8": 1e-6,
+    "rec_int8_lstm8": 1e-6,
+    "det_mv3_int8": 1e-6,
+    "cls_fp32": 3e-5,
+    "rec_fp32": 2e-5,
+}
 
 
 @pytest.mark.parametrize("name", sorted(BOUNDS))
