@@ -24,18 +24,15 @@ _TAIL = 400
 ADVICE: tuple[tuple[str, str], ...] = (
     (r"No attributes called beta", "swish lacks its attribute beta: export through slim, which adds it"),
     (r"no valid out_shape", "fill_constant has shape []: export through slim, which gives it shape [1]"),
-    (r"[Uu]nsupported (op|operator)|not supported (by|in) Paddle-Lite|This model is not supported",
+    (r"This model is not supported|ops are not supported|[Uu]nsupported op",
      "the program holds an operator Paddle-Lite lacks: run the pre-flight, replace the layer"),
-    (r"[Nn]o kernel|can'?t find.*kernel|kernels? .*not found|Error: This model is not supported",
-     "no kernel for an operator on this target: try another target or replace the layer"),
-    (r"not find model|model file.*not exist|Failed to open|[Cc]annot open|No such file",
-     "a file is missing or unreadable"),
-    (r"load combined params|param.*size|LoadCombinedParams|read.*param|stream|is truncated|bad_alloc",
+    (r"[Nn]o kernel|kernels? .*not found", "no kernel for an operator on this target: try another target"),
+    (r"LoadCombinedParams|Failed to read \d+ bytes|version of tensor .* not supported|bad_alloc",
      "parameters and program do not belong together, or are truncated: export the model again"),
-    (r"Permission denied|Failed to (create|write)|is_open|fopen|Read-only file system",
-     "the output cannot be written: choose another --out"),
-    (r"No valid (places|target)|valid_places|[Ii]nvalid place|target is not supported",
-     "use target arm or x86"),
+    (r"Failed to open|[Cc]annot open|No such file", "a file is missing or unreadable"),
+    (r"Permission denied|Read-only file system|No space left",
+     "opt cannot write its temporary file: check TMPDIR"),
+    (r"[Nn]o valid places|[Ii]nvalid place|target is not supported", "use target arm or x86"),
 )  # fmt: skip
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +65,23 @@ def save_program(
             raise UnsupportedModel("a quantized model cannot be exported here", where=bundle.source)
         save_quantized(bundle, prefix, shape)
     else:
-        copy = bundle.clone()  # to_static replaces the net's forward for good
-        with paddle.utils.unique_name.guard(), _named_by_path(copy.net):
-            _trace(copy.net, prefix, shape)
+        with paddle.utils.unique_name.guard():
+            net = bundle.clone().net  # a copy: to_static replaces the net's forward for good
+            _name_by_path(net)
+            _trace(net, prefix, shape)
     for path in (proto.model_path(prefix), proto.params_path(prefix)):
         if not path.is_file():
             raise StageFailed("paddle.jit.save wrote no file", where=path)
+    program = proto.read_program(proto.model_path(prefix))
+    _drop_call_stacks(program)
+    proto.write_program(program, proto.model_path(prefix))
+
+
+def _drop_call_stacks(program: Any) -> None:
+    """Ops carry the Python lines they were traced from: two thirds of the file, and this machine's paths."""
+    for op in proto.ops(program):
+        for number in reversed([i for i, a in enumerate(op.attrs) if a.name == "op_callstack"]):
+            del op.attrs[number]
 
 
 def _trace(net: Any, prefix: Path, shape: list[int | None]) -> None:
@@ -82,22 +92,11 @@ def _trace(net: Any, prefix: Path, shape: list[int | None]) -> None:
     paddle.jit.save(paddle.jit.to_static(net, input_spec=spec, full_graph=True), str(prefix))
 
 
-@contextmanager
-def _named_by_path(net: Any) -> Iterator[None]:
-    """Parameters and buffers named by their path in the net, the old names put back afterwards."""
-    # A buffer that is not saved (the LSTM's dropout state) is recognised by the end of its name.
-    tensors = [
-        (path + _NOT_SAVED if tensor.name.endswith(_NOT_SAVED) else path, tensor)
-        for path, tensor in [*net.named_parameters(), *net.named_buffers()]
-    ]
-    before = [(tensor, tensor.name) for _, tensor in tensors]
-    for path, tensor in tensors:
-        tensor.name = path
-    try:
-        yield
-    finally:
-        for tensor, name in before:
-            tensor.name = name
+def _name_by_path(net: Any) -> None:
+    """Parameters and buffers named by their path in the net."""
+    for path, tensor in [*net.named_parameters(), *net.named_buffers()]:
+        # A buffer that is not saved (the LSTM's dropout state) is recognised by the end of its name.
+        tensor.name = path + _NOT_SAVED if tensor.name.endswith(_NOT_SAVED) else path
 
 
 def probe_shapes(

@@ -58,9 +58,10 @@ class LiteX86Runtime:
 
     name = "lite-x86"
 
-    def __init__(self, path: Path, *, threads: int, fixed_batch: bool) -> None:
+    def __init__(self, path: Path, model: NbModel, *, threads: int) -> None:
         self._path = path
-        self._one_by_one = fixed_batch
+        self._input = _declared_input(model)
+        self._one_by_one = self._input[:1] == (1,) or _fixed_state(model)
         self.last_seconds = 0.0
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         try:
@@ -81,9 +82,11 @@ class LiteX86Runtime:
         """Float32 N x C x H x W in, the file's one output. A file made for one image gets them one by one.
 
         Raises:
+            InputError: the shape is not the file's: the library would return garbage without a word.
             StageFailed: the runtime died or did not answer; the line holds what it said.
         """
         x = np.ascontiguousarray(x, np.float32)
+        self._require_shape(x.shape)
         if not self._one_by_one or len(x) == 1:
             return self._once(x)
         parts, seconds = [], 0.0
@@ -92,6 +95,15 @@ class LiteX86Runtime:
             seconds += self.last_seconds
         self.last_seconds = seconds
         return np.concatenate(parts)
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        wanted = self._input
+        fits = len(shape) == len(wanted) and all(
+            want <= 0 or have == want for have, want in zip(shape[1:], wanted[1:], strict=True)
+        )
+        batch = not wanted or wanted[0] <= 0 or self._one_by_one or shape[:1] == wanted[:1]
+        if 0 in shape or (wanted and not (fits and batch)):
+            raise InputError(f"input has shape {shape}, the file reads {wanted}", where=self._path)
 
     def _once(self, x: np.ndarray) -> np.ndarray:
         if not self._finalizer.alive:
@@ -103,7 +115,9 @@ class LiteX86Runtime:
             stdin.write(x.reshape(-1).view(np.uint8).data)
             stdin.flush()
         except BrokenPipeError as error:
-            raise self._died(f"input {x.shape}") from error
+            died = self._died(f"input {x.shape}")
+            self.close()
+            raise died from error
         return self._answer(_RUN_SECONDS, f"input {x.shape}")
 
     def _answer(self, limit: float, doing: str = "load") -> np.ndarray:
@@ -184,10 +198,17 @@ def load(path: Path, *, threads: int = 1) -> LiteX86Runtime:
             where=path,
             remedy="judge the int8 model by its ARM file",
         )
-    return LiteX86Runtime(path, threads=threads, fixed_batch=_fixed_batch(model))
+    return LiteX86Runtime(path, model, threads=threads)
 
 
-def _fixed_batch(model: NbModel) -> bool:
+def _declared_input(model: NbModel) -> tuple[int, ...]:
+    """Shape the file says it reads, -1 where dynamic; () where it does not say."""
+    feeds = {name for op in model.ops if op.type == "feed" for names in op.outputs.values() for name in names}
+    found = [v.dims for b in model.program.blocks for v in b.vars if v.name in feeds and v.dims]
+    return found[0] if found else ()
+
+
+def _fixed_state(model: NbModel) -> bool:
     """Whether an LSTM's initial state has a constant batch: another batch corrupts the runtime's heap."""
     makers = {name: op for op in model.ops for names in op.outputs.values() for name in names}
     states = [name for op in model.ops if op.type == "rnn" for name in op.inputs.get("PreState", ())]
