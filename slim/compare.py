@@ -62,7 +62,9 @@ def read_references(path: Path) -> dict[str, dict[str, Reference]]:
     if not isinstance(models, Mapping) or not models:
         raise ConfigError("has no models", where=path, remedy="write it with slim compare --update")
     return {
-        str(model): {str(name): _reference(entry, f"{path}: {model}.{name}") for name, entry in metrics.items()}
+        str(model): {
+            str(name): _reference(entry, f"{path}: {model}.{name}") for name, entry in metrics.items()
+        }
         for model, metrics in models.items()
         if isinstance(metrics, Mapping)
     }
@@ -127,7 +129,9 @@ def compare(references: Mapping[str, Mapping[str, Reference]], reports: Sequence
         if not model or not isinstance(metrics, Mapping):
             raise InputError("is not a report of slim (no model or metrics)", where=path)
         if model in seen:
-            raise InputError(f"is about {model}, as is {seen[model]}", where=path, remedy="give one report a model")
+            raise InputError(
+                f"is about {model}, as is {seen[model]}", where=path, remedy="give one report a model"
+            )
         seen[model] = path
         rows += _rows(model, references.get(model), metrics)
     for model in references:

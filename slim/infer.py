@@ -18,7 +18,7 @@ from slim.spec import BLANK, InputSpec, ModelSpec
 from slim.strict import generation
 
 _SCALES = (0.35, 0.5, 0.75, 1.0, 1.25)
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 State = Mapping[str, npt.NDArray[Any]]
 
 
@@ -57,7 +57,11 @@ def _candidates(state: State) -> Iterator[dict[str, Any]]:
         backbone: dict[str, Any] = {"name": "MobileNetV3", "model_name": model_name, "scale": scale}
         if lstm in state:
             backbone["small_stride"] = [1, 2, 2, 2]
-            neck = {"name": "SequenceEncoder", "encoder_type": "rnn", "hidden_size": int(state[lstm].shape[1])}
+            neck = {
+                "name": "SequenceEncoder",
+                "encoder_type": "rnn",
+                "hidden_size": int(state[lstm].shape[1]),
+            }
             head: dict[str, Any] = {"name": "CTCHead"}
             if "head.fc1.weight" in state:
                 head["mid_channels"] = int(state["head.fc1.weight"].shape[1])
@@ -94,7 +98,9 @@ def _spec(arch: dict[str, Any], state: State, path: Path, progress: Reporter) ->
     said = f"{path.name}: {kind}, {backbone['name']} {backbone.get('model_name', backbone.get('layers'))}"
     if kind == "det":
         progress.info(f"{said}, strides as published")
-        page = InputSpec(736, 736, **_IMAGENET, dynamic_width=True, dynamic_height=True)
+        page = InputSpec(
+            736, 736, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, dynamic_width=True, dynamic_height=True
+        )
         post = {"thresh": 0.3, "box_thresh": 0.6, "max_candidates": 1000, "unclip_ratio": 1.5}
         return ModelSpec(name, kind, arch, (), page, post)
     if kind == "cls":
@@ -121,7 +127,10 @@ def _dictionary(classes: int, path: Path) -> tuple[tuple[str, ...], str]:
     if len(fitting) == 1:
         name, space, labels = fitting[0]
         return labels, f"dictionary {name}{' and space' if space else ''} by its {classes} classes"
-    found = ", ".join(f"{name}{' + space' if space else ''}" for name, space, _ in fitting) or "no bundled dictionary"
+    found = (
+        ", ".join(f"{name}{' + space' if space else ''}" for name, space, _ in fitting)
+        or "no bundled dictionary"
+    )
     raise CheckpointError(
         f"has {classes} classes, which fits {found}",
         where=path,

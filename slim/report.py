@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-HEADERS = ("model", "stage", "params", "FLOPs", "inference", "arm nb", "x86 nb", "accuracy", "drop", "latency")
+HEADERS = (
+    "model",
+    "stage",
+    "params",
+    "FLOPs",
+    "inference",
+    "arm nb",
+    "x86 nb",
+    "accuracy",
+    "drop",
+    "latency",
+)
 
 
 def kilo(count: float | None) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from slim.config import Config
     from slim.progress import Reporter
 
+# Whether a result was printed: an error behind it then goes to stderr only, so that --json stays one object.
+emitted = False
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
@@ -55,7 +58,11 @@ def json_option(function: F) -> F:
 def seed_option(function: F) -> F:
     """--seed: everything random follows from it."""
     return click.option(
-        "--seed", type=click.IntRange(0, 2**31 - 1), default=DEFAULT_SEED, show_default=True, help="Random seed."
+        "--seed",
+        type=click.IntRange(0, 2**31 - 1),
+        default=DEFAULT_SEED,
+        show_default=True,
+        help="Random seed.",
     )(function)
 
 
@@ -85,7 +92,9 @@ def config_options(required: bool = True) -> Callable[[F], F]:
 
 def out_option(function: F) -> F:
     """--out: the artifact folder."""
-    return click.option("--out", type=PATH, help="Artifact folder; default: output/<model>/<stage>.")(function)
+    return click.option("--out", type=PATH, help="Artifact folder; default: output/<model>/<stage>.")(
+        function
+    )
 
 
 def model_option(function: F) -> F:
@@ -113,6 +122,8 @@ def reporter() -> Reporter:
 
 def emit(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     """Print a result on stdout: one JSON object, or text for people."""
+    global emitted
+    emitted = True
     if as_json:
         click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str))
     else:

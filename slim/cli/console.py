@@ -152,7 +152,8 @@ class LogTask:
 
 def _shown(fields: dict[str, object]) -> str:
     return "  ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in fields.items()
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in fields.items()
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import click
 
+from slim.cli import common
 from slim.cli.app import app
 from slim.errors import SlimError, StageFailed
 from slim.shadow import check_shadowing
@@ -18,7 +19,10 @@ _TRACEBACK = "SLIM_TRACEBACK"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``slim`` and exit: 0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted."""
+    """Run ``slim`` and exit.
+
+    0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     code = run(args)
     try:
@@ -30,10 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command line and return its exit code; messages are printed here and nowhere else."""
+    """Run one command line and return its exit code; errors are printed here and nowhere else."""
     as_json = "--json" in args
     # Paddle's C++ log speaks of its executors on stderr; warnings and errors of it stay.
     os.environ.setdefault("GLOG_minloglevel", "1")
+    # Depthwise convolutions, most of these nets' time, do not use a second thread: it costs and gains nothing.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    common.emitted = False
     try:
         check_shadowing()
         app.main(args=list(args), prog_name="slim", standalone_mode=False)
@@ -65,11 +72,13 @@ def _click_line(error: click.ClickException) -> str:
 
 
 def _interrupted(as_json: bool) -> int:
-    return _fail("interrupted; run the same command again to go on where it can be resumed", INTERRUPTED, as_json)
+    return _fail(
+        "interrupted; run the same command again to go on where it can be resumed", INTERRUPTED, as_json
+    )
 
 
 def _fail(line: str, code: int, as_json: bool) -> int:
-    if as_json:
+    if as_json and not common.emitted:
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
     print(f"slim: {line}", file=sys.stderr)
     return code

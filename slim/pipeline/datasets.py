@@ -33,7 +33,9 @@ def open_section(section: DatasetSection, kind: str, seed: int, where: str | Non
             raise ConfigError("LMDBDataSet has no data_dir", where=where)
         return open_lmdb(Path(section.data_dir), kind)
     if not section.label_file_list:
-        raise ConfigError("dataset.label_file_list is empty", where=where, remedy="name at least one label file")
+        raise ConfigError(
+            "dataset.label_file_list is empty", where=where, remedy="name at least one label file"
+        )
     files = [Path(name) for name in section.label_file_list]
     folder = Path(section.data_dir) if section.data_dir else files[0].parent
     return open_dataset(files, folder, kind, ratio_list=section.ratio_list, seed=seed)

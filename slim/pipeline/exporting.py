@@ -74,7 +74,9 @@ def export_nb(
             parent = source.sha256()
             facts[lineage.LINEAGE] = lineage.of(source)
             facts["scheme"] = source.scheme is not None
-        artifact.seal(tmp, "export", recipe=section.model_dump(mode="json"), parent=parent, seed=seed, facts=facts)
+        artifact.seal(
+            tmp, "export", recipe=section.model_dump(mode="json"), parent=parent, seed=seed, facts=facts
+        )
     sizes = {"inference": result.inference_bytes}
     sizes |= {f"model.{target}.nb": file.bytes for target, file in result.files.items()}
     return StageResult("export-nb", out, result.checks, {"bytes": sizes, "notes": result.notes})

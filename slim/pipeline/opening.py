@@ -65,7 +65,9 @@ def _bundled(name: str, config: Config | None) -> Bundle:
 def _folder(path: Path) -> Bundle:
     if not (path / MANIFEST).is_file():
         raise InputError(
-            "is a folder without manifest.json", where=path, remedy="give a folder written by slim train/prune/quant"
+            "is a folder without manifest.json",
+            where=path,
+            remedy="give a folder written by slim train/prune/quant",
         )
     from quant.wrap import restore
     from slim.bundle import from_artifact

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from slim.config import Config
 
 FLOAT = "float"
-_KEPT = ("model.arm.nb", "model.x86.nb", "labels.txt", "preprocess.json", "report.json", "report.md", "predictions.jsonl")
+_KEPT = (
+    "model.arm.nb",
+    "model.x86.nb",
+    "labels.txt",
+    "preprocess.json",
+    "report.json",
+    "report.md",
+    "predictions.jsonl",
+)
 
 
 def run_recipe(
@@ -85,7 +93,9 @@ class _Runner:
         section = getattr(self.config, "Prune" if name == "prune" else "Quant")
         if section is None:
             title = name.capitalize()
-            raise ConfigError(f"has no {title} section", where=self.config.source, remedy=f"add {title}, or Run.stages")
+            raise ConfigError(
+                f"has no {title} section", where=self.config.source, remedy=f"add {title}, or Run.stages"
+            )
         do: Callable[[], object]
         if name == "prune":
             do = lambda: stages.prune(  # noqa: E731

@@ -17,7 +17,7 @@ from slim.progress import Reporter
 from slim.stage import Check, StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from slim.bundle import Bundle
     from slim.config import Config
@@ -66,7 +66,9 @@ def score_net(bundle: Bundle, data: TrainingData, limit: int, progress: Reporter
     return evaluate(bundle.run, data, bundle.spec, limit=limit, batch_size=_SCORE_BATCH, progress=progress)
 
 
-def prune(config: Config, *, model: str | None, out: Path | None, seed: int, progress: Reporter) -> StageResult:
+def prune(
+    config: Config, *, model: str | None, out: Path | None, seed: int, progress: Reporter
+) -> StageResult:
     """Cut, re-estimate BatchNorm, finetune, save.
 
     Raises:

@@ -39,7 +39,11 @@ def recipe_for(model: str, data: Path, overrides: Sequence[str], progress: Repor
     progress.info(f"{data}: {train[1]} lines for training, {held[1]} for evaluation, in {folder / 'data'}")
     finetune = {"steps": _STEPS, "batch_size": _BATCH, "lr": 5e-4, "warmup_steps": 20, "distill": 0.5}
     settings: dict[str, Any] = {
-        "Global": {"model_name": spec.name, "pretrained_model": model, **_dictionary(spec.labels, folder, spec.kind)},
+        "Global": {
+            "model_name": spec.name,
+            "pretrained_model": model,
+            **_dictionary(spec.labels, folder, spec.kind),
+        },
         "Architecture": dict(spec.arch),
         "Train": _section(train[0], data.parent),
         "Eval": _section(held[0], data.parent),
@@ -78,7 +82,9 @@ def _split(data: Path, folder: Path) -> tuple[tuple[Path, int], tuple[Path, int]
     except OSError as error:
         raise InputError(f"cannot read ({error.strerror})", where=data) from error
     if len(lines) < _MIN_LINES:
-        raise InputError(f"has {len(lines)} lines, the least is {_MIN_LINES}", where=data, remedy="add more lines")
+        raise InputError(
+            f"has {len(lines)} lines, the least is {_MIN_LINES}", where=data, remedy="add more lines"
+        )
     held = [line for line in lines if hashlib.sha256(line).digest()[0] < 256 * _EVAL_SHARE]
     train = [line for line in lines if hashlib.sha256(line).digest()[0] >= 256 * _EVAL_SHARE]
     if not held or not train:

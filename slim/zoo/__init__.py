@@ -38,7 +38,7 @@ MODELS = {
             "en_number_synthetic_crnn",
             "rec",
             "rec/en_number_mobile_v2.0_rec",
-            "a 97-class CRNN of the official en_number shape, trained on rendered lines; not an official model",
+            "a 97-class CRNN of the en_number shape, trained on rendered lines; not an official model",
         ),
     )
 }

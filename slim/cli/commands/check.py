@@ -13,10 +13,16 @@ from slim.cli import common
 @click.argument("artifact", type=common.PATH)
 @common.config_options(required=False)
 @click.option("--data", type=common.PATH, help="Label file to score on; default: the config's Eval.")
-@click.option("--original", metavar="M", help="What to compare with; default: the float original of the manifest.")
+@click.option(
+    "--original", metavar="M", help="What to compare with; default: the float original of the manifest."
+)
 @click.option("--images", type=click.IntRange(1), help="Lines to score; default: Check.images.")
-@click.option("--runtime-version", metavar="X", help="Paddle-Lite version of the app; a mismatch is a warning.")
-@click.option("--out", type=common.PATH, help="Folder of report.json and predictions.jsonl; default: ARTIFACT.")
+@click.option(
+    "--runtime-version", metavar="X", help="Paddle-Lite version of the app; a mismatch is a warning."
+)
+@click.option(
+    "--out", type=common.PATH, help="Folder of report.json and predictions.jsonl; default: ARTIFACT."
+)
 @common.seed_option
 @common.json_option
 def command(

@@ -25,6 +25,7 @@ def command(source: Path, dest: Path, lstm_weights: str, as_json: bool) -> None:
     data = compact_file(source, dest, lstm_weights)
 
     def text() -> str:
-        return f"{dest}: {data['before']:,} -> {data['after']:,} bytes ({100 * data['after'] / data['before']:.1f}%)"
+        share = 100 * data["after"] / data["before"]
+        return f"{dest}: {data['before']:,} -> {data['after']:,} bytes ({share:.1f}%)"
 
     common.emit(data, as_json, text)

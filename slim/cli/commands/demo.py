@@ -12,17 +12,23 @@ from slim.cli import common
 
 @click.command(name="demo")
 @click.option(
-    "--out", type=common.PATH, default=Path("output/demo"), show_default=True, help="Folder of data and results."
+    "--out",
+    type=common.PATH,
+    default=Path("output/demo"),
+    show_default=True,
+    help="Folder of data and results.",
 )
+@click.option("--only", type=click.Choice(["cls", "rec"]), help="One of the two models.")
 @click.option("--fresh", is_flag=True, help="Do every stage again, also those already done.")
+@common.seed_option
 @common.json_option
-def command(out: Path, fresh: bool, as_json: bool) -> None:
+def command(out: Path, only: str | None, fresh: bool, seed: int, as_json: bool) -> None:
     """Prune, finetune, quantize, export and check both bundled models, from nothing."""
     from slim.pipeline.demo import run_demo
     from slim.report import HEADERS, check_line, stage_rows, text_table
 
     start = time.monotonic()
-    reports = run_demo(out, fresh=fresh, progress=common.reporter())
+    reports = run_demo(out, only=only, fresh=fresh, seed=seed, progress=common.reporter())
     seconds = time.monotonic() - start
 
     def text() -> str:

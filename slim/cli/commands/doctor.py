@@ -19,7 +19,9 @@ def command(as_json: bool) -> None:
     def text() -> str:
         lines = []
         for f in findings:
-            lines.append(f"{'ok ' if f.ok else 'NO '} {f.name}: {f.found}" + ("" if f.ok else f", needed {f.needed}"))
+            lines.append(
+                f"{'ok ' if f.ok else 'NO '} {f.name}: {f.found}" + ("" if f.ok else f", needed {f.needed}")
+            )
             if not f.ok:
                 lines.append(f"    without it: {', '.join(f.disables)}; {f.remedy}")
         return "\n".join(lines)
@@ -27,4 +29,6 @@ def command(as_json: bool) -> None:
     common.emit({"findings": [f.to_json() for f in findings]}, as_json, text)
     missing = [f.name for f in findings if not f.ok]
     if missing:
-        raise ToolMissing(f"{len(missing)} missing or wrong: {', '.join(missing)}", remedy="see the list above")
+        raise ToolMissing(
+            f"{len(missing)} missing or wrong: {', '.join(missing)}", remedy="see the list above"
+        )

@@ -12,7 +12,9 @@ from slim.cli import common
 @click.command(cls=common.Command, name="run")
 @common.config_options(required=False)
 @common.model_option
-@click.option("--data", type=common.PATH, help="Label file (path<TAB>text), split into training and evaluation.")
+@click.option(
+    "--data", type=common.PATH, help="Label file (path<TAB>text), split into training and evaluation."
+)
 @click.option("--target", default=None, metavar="arm,x86", help="Targets; default: Export.targets.")
 @click.option("--out", type=common.PATH, help="Folder of all stages; default: Run.out or output/<model>.")
 @click.option("--fresh", is_flag=True, help="Do every stage again, also those already done.")
@@ -46,7 +48,9 @@ def command(
         loaded = recipe_for(model, data, overrides, reporter)
     else:
         if data is not None:
-            raise click.UsageError("--data goes without -c; name the label file in the config's Train and Eval")
+            raise click.UsageError(
+                "--data goes without -c; name the label file in the config's Train and Eval"
+            )
         loaded = common.load(config, overrides, reporter)
     targets = common.targets(target)
     report = run_recipe(

@@ -23,4 +23,6 @@ def command(nb: Path, source: Path, dest: Path, as_json: bool) -> None:
     from slim.pipeline.files import run_file
 
     data = run_file(nb, source, dest)
-    common.emit(data, as_json, lambda: f"{dest}: {data['shape']} float32, {data['ms_per_image']:.1f} ms per image")
+    common.emit(
+        data, as_json, lambda: f"{dest}: {data['shape']} float32, {data['ms_per_image']:.1f} ms per image"
+    )

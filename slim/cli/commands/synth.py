@@ -13,13 +13,30 @@ from slim.cli import common
 @click.option("--task", type=click.Choice(["rec", "cls"]), required=True, help="What the lines are for.")
 @click.option("--out", type=common.PATH, required=True, help="Folder of the data set.")
 @click.option("--train", type=click.IntRange(0), default=3200, show_default=True, help="Training lines.")
-@click.option("--eval", "evaluation", type=click.IntRange(0), default=2000, show_default=True, help="Held-out lines.")
-@click.option("--calib", type=click.IntRange(0), default=320, show_default=True, help="Training lines listed for calibration.")
-@click.option("--fonts", type=common.PATH, help="Folder of .ttf / .otf files to use instead of the packaged fonts.")
+@click.option(
+    "--eval", "evaluation", type=click.IntRange(0), default=2000, show_default=True, help="Held-out lines."
+)
+@click.option(
+    "--calib",
+    type=click.IntRange(0),
+    default=320,
+    show_default=True,
+    help="Training lines listed for calibration.",
+)
+@click.option(
+    "--fonts", type=common.PATH, help="Folder of .ttf / .otf files to use instead of the packaged fonts."
+)
 @common.seed_option
 @common.json_option
 def command(
-    task: str, out: Path, train: int, evaluation: int, calib: int, fonts: Path | None, seed: int, as_json: bool
+    task: str,
+    out: Path,
+    train: int,
+    evaluation: int,
+    calib: int,
+    fonts: Path | None,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Render text lines in PaddleOCR's label-file form, byte for byte the same for a seed.
 
