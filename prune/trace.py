@@ -99,7 +99,9 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
 def _untouched(net: nn.Layer) -> Iterator[None]:
     """Put back what paddle's tracer leaves on every layer: its mode, and a rewritten ``forward``."""
     layers = net.sublayers(include_self=True)
-    before = [(layer.training, layer.__dict__.get("forward"), dict(layer._original_funcs)) for layer in layers]
+    before = [
+        (layer.training, layer.__dict__.get("forward"), dict(layer._original_funcs)) for layer in layers
+    ]
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib  # noqa: F401  before paddle, whose library brings a zlib of its own
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from prune.groups import Group, find_groups
 from slim.arch import build_net
 from slim.bundle import Bundle, complete_lstm_names
 from slim.checkpoint import read_pdparams
@@ -89,6 +91,12 @@ def make_bundle(name: str) -> Bundle:
 @pytest.fixture(scope="session")
 def nets() -> Callable[[str], nn.Layer]:
     return make_net
+
+
+@pytest.fixture(scope="session")
+def groups_of() -> Callable[[str], tuple[Group, ...]]:
+    """The groups of a net, traced once a session."""
+    return cache(lambda name: find_groups(make_net(name), SHAPES[name]))
 
 
 @pytest.fixture(scope="session")

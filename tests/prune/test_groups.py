@@ -14,6 +14,7 @@ from prune.trace import trace
 from slim.errors import UnsupportedModel, UsageError
 
 Make = Callable[[str], nn.Layer]
+Groups = Callable[[str], tuple[Group, ...]]
 SHAPE = (3, 16, 16)
 
 
@@ -25,8 +26,8 @@ def names(groups: tuple[Group, ...]) -> dict[str, bool]:
     return {g.name: g.prunable for g in groups if g.name != INPUT}
 
 
-def test_classifier_groups(nets: Make) -> None:
-    groups = find_groups(nets("cls"), (3, 48, 192))
+def test_classifier_groups(groups_of: Groups) -> None:
+    groups = groups_of("cls")
     block = by_name(groups, "backbone.blocks.4.expand_conv.conv")
     assert sides(block) == {
         "backbone.blocks.4.expand_conv.conv:out",
@@ -47,8 +48,8 @@ def test_classifier_groups(nets: Make) -> None:
     assert not head.prunable and "network output" in head.reasons
 
 
-def test_the_road_into_the_lstm(nets: Make) -> None:
-    groups = find_groups(nets("rec"), (3, 32, 96))
+def test_the_road_into_the_lstm(groups_of: Groups) -> None:
+    groups = groups_of("rec")
     last = by_name(groups, "backbone.conv2.conv")
     assert last.prunable and [(m.path, m.side) for m in last.consumers] == [("neck.encoder.lstm", "in")]
     hidden = by_name(groups, "neck.encoder.lstm")
@@ -56,8 +57,8 @@ def test_the_road_into_the_lstm(nets: Make) -> None:
 
 
 @pytest.mark.parametrize("name", ["det_mv3", "det_res18"])
-def test_detector_pyramid_and_the_training_only_branch(nets: Make, name: str) -> None:
-    groups = find_groups(nets(name), (3, 64, 64))
+def test_detector_pyramid_and_the_training_only_branch(groups_of: Groups, name: str) -> None:
+    groups = groups_of(name)
     lateral = by_name(groups, "neck.in5_conv")
     assert {m.path for m in lateral.producers} == {f"neck.in{i}_conv" for i in (2, 3, 4, 5)}
     for offset, level in zip((0, 8, 16, 24), (5, 4, 3, 2), strict=True):
@@ -68,9 +69,8 @@ def test_detector_pyramid_and_the_training_only_branch(nets: Make, name: str) ->
     assert not names(groups)["head.binarize.conv3"]
 
 
-def test_order_and_names_are_the_same_every_time(nets: Make) -> None:
-    first, second = (find_groups(nets("rec"), (3, 32, 96)) for _ in range(2))
-    assert first == second
+def test_order_and_names_are_the_same_every_time(nets: Make, groups_of: Groups) -> None:
+    assert find_groups(nets("rec"), (3, 32, 96)) == groups_of("rec")
 
 
 def test_tracing_changes_nothing(nets: Make) -> None:
