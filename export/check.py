@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export import compare, subjects
-from export.bench import latency
+from export.bench import RUNS, latency
 from export.check_report import (
     METRIC,
     CheckOptions,
@@ -45,6 +45,7 @@ def check(
     baseline: Path | None = None,
     runtime_version: str | None = None,
     seed: int = 0,
+    latency_runs: int = RUNS,
     progress: Reporter | None = None,
 ) -> CheckReport:
     """Prove an exported folder against its original.
@@ -72,7 +73,7 @@ def check(
         x = random_input(nominal_shape(exported.spec), seed)
         for name in ("original", "program", "arm", "x86"):
             if name in runtimes:
-                report.latency[name] = latency(runtimes[name], x)
+                report.latency[name] = latency(runtimes[name], x, runs=latency_runs)
     _structure(report, exported, section, original, shipped, baseline)
     report.stages = rows(report, exported, original, shipped, baseline)
     return report
