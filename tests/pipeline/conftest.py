@@ -1,0 +1,31 @@
+"""Small real data and real exports, made once for all tests of the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slim.progress import Silent
+from slim.synth import synthesize
+
+SEED = 7
+
+
+@pytest.fixture(scope="session")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of rendered lines per task."""
+    folder = tmp_path_factory.mktemp("lines with space")
+    counts = {"train": 96, "eval": 60, "calib": 32}
+    for task in ("cls", "rec"):
+        synthesize(task, folder / task, counts, SEED, None, Silent())
+    return {task: folder / task for task in ("cls", "rec")}
+
+
+def pointed_at(folder: Path) -> list[str]:
+    """Overrides that make a demo recipe use ``folder``."""
+    found = []
+    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
+        found.append(f"{section}.dataset.data_dir='{folder}'")
+        found.append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
+    return found
