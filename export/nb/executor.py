@@ -146,6 +146,21 @@ def load(path: str | Path, *, math: Math = ARM) -> NbRuntime:
     return NbRuntime(read_nb(path), math)
 
 
+def output_scale(op: Op) -> np.float32 | None:
+    """The scale of what an op writes, where that is int8: traced integers times it are the values meant.
+
+    None for ops that write floats.
+    """
+    kernel = op.kernel
+    if kernel is None or kernel.precision != "int8":
+        return None
+    name = {"int8_out": "Output0_scale", "int8out": "Out0_scale", "fp32_to_int8": "scale"}.get(kernel.alias)
+    value = op.attr(name) if name is not None else None
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return np.float32(value) if isinstance(value, (int, float)) else None
+
+
 def _ends(model: NbModel) -> tuple[str, str]:
     """The variables behind the one feed and the one fetch."""
     feeds = [name for op in model.ops if op.type == "feed" for name in op.outputs.get("Out", ())]

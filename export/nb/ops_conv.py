@@ -22,7 +22,7 @@ from export.nb.ops import Env, Site, Step, handles
 Array = np.ndarray
 _EXACT = 1 << 24
 # Outputs computed at once, so that sums and tiles stay in the cache.
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 _TILE = 16
 _MAX_STEP = 64
 

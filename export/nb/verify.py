@@ -14,8 +14,9 @@ import numpy as np
 
 from export.nb.executor import NbRuntime
 from export.nb.model import NbModel, VarKind
+from export.nb.reader import parse_nb
 from export.nb.targets import target_of
-from export.nb.writer import write_nb
+from export.nb.writer import encode_nb, write_nb
 from slim.errors import StageFailed, ToolMissing, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def probe_input(model: NbModel, images: int = 1) -> np.ndarray:
 
 
 def verify_equal(before: NbModel, after: NbModel, report: CompactionReport) -> dict[str, Any]:
-    """Execute both files on the same inputs.
+    """Execute both files, the second as it will be written, on the same inputs.
 
     Args:
         report: of the compaction; unless it stored LSTM matrices as int8 every output bit must be equal.
@@ -69,7 +70,7 @@ def verify_equal(before: NbModel, after: NbModel, report: CompactionReport) -> d
     """
     try:
         x = probe_input(before, 2)
-        first, second = _run(before, x), _run(after, x)
+        first, second = _run(before, x), _run(parse_nb(encode_nb(after)), x)
     except (UnsupportedModel, ToolMissing) as error:
         return {"executed": False, "why": str(error), **report.to_json()}
     lstm_changed = any(p.name == "lstm_int8" and p.changes for p in report.passes)

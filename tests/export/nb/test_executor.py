@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.nb.executor import NbRuntime, load
+from export.nb.executor import NbRuntime, load, output_scale
 from export.nb.format import KERNEL_ATTR, Attr, AttrType, NbModel, read_nb
 from slim.errors import InputError, UnsupportedModel
 
@@ -96,6 +96,10 @@ def test_activations_are_traced_in_order(golden):
     assert [op.type for op, _ in seen][:2] == ["calib", "conv2d"]
     (quantized,) = seen[0][1].values()
     assert np.array_equal(quantized, np.rint(quantized)) and np.abs(quantized).max() <= 127
+    scale = output_scale(seen[0][0])
+    # Half a step, and the rounding of x/scale.
+    assert np.abs(quantized * scale - np.clip(x, -127 * scale, 127 * scale)).max() <= scale * 0.501
+    assert output_scale(seen[1][0]) is None
 
 
 def _with_op(model: NbModel, index: int, **changes: object) -> NbModel:

@@ -73,6 +73,45 @@ def test_long_sums_are_cut_and_stay_exact():
     assert exact_parts(weight[:, :1000]) == [slice(0, 1000)]
 
 
+@pytest.mark.parametrize("alias", ["fp32_out", "int8_out"])
+def test_an_int8_conv_with_long_sums_equals_integers(alias):
+    """3 x 3 x 600 products of +-127: sums of 87 million do not fit the 24 bits of one float32 sum."""
+    x = (RNG.integers(0, 2, (1, 600, 5, 6)) * 254 - 127).astype(np.float32)
+    w = np.where(RNG.random((4, 600, 3, 3)) < 0.9, 127, -127).astype(np.int8)
+    bias = np.array([0.1, -0.2, 0.3, 0.0], np.float32)
+    y = run_op(
+        "conv2d", x, slots=("Input", "Output"), inputs={"Filter": ("w",), "Bias": ("b",)},
+        params={"w": w, "b": bias}, kernel=f"conv2d/{alias}/4/2/1", groups=1, strides=(1, 1), paddings=(1, 1),
+        dilations=(1, 1), Input0_scale=(0.01,), Filter0_scale=(1e-3, 2e-3, 1e-3, 1e-3), Output0_scale=(0.5,),
+    )  # fmt: skip
+    sums = loop_conv(x, w.astype(np.float64), (1, 1), (1, 1, 1, 1), 1, 1)
+    scale = np.array([1e-3, 2e-3, 1e-3, 1e-3], np.float32) * np.float32(0.01)
+    if alias == "int8_out":
+        scale, bias = scale / np.float32(0.5), bias / np.float32(0.5)
+    wanted = (sums * scale[:, None, None].astype(np.float64) + bias[:, None, None]).astype(np.float32)
+    if alias == "int8_out":
+        wanted = np.clip(np.trunc(wanted + np.copysign(0.5, wanted)), -127, 127)
+    assert np.array_equal(y, wanted)
+
+
+@pytest.mark.parametrize("alias", ["fp32out", "int8out"])
+def test_an_int8_fc_has_a_scale_per_column(alias):
+    x = RNG.integers(-127, 128, (2, 1, 3, 8)).astype(np.float32)
+    w = RNG.integers(-127, 128, (8, 2)).astype(np.int8)
+    y = run_op(
+        "fc", x, slots=("Input", "Out"), inputs={"W": ("w",)}, params={"w": w}, kernel=f"fc/{alias}/4/2/1",
+        in_num_col_dims=1, op_type="matmul_v2", Input0_scale=(0.02,), W0_scale=(0.01, 0.03),
+        Out0_scale=(0.2,),
+    )  # fmt: skip
+    scale = np.array([0.01, 0.03], np.float32) * np.float32(0.02)
+    if alias == "fp32out":
+        wanted = (x.astype(np.int64) @ w.astype(np.int64)).astype(np.float32) * scale
+    else:
+        real = (x.astype(np.int64) @ w.astype(np.int64)).astype(np.float32) * (scale / np.float32(0.2))
+        wanted = np.clip(np.trunc(real + np.copysign(0.5, real)), -127, 127)
+    assert y.shape == (2, 1, 3, 2) and np.array_equal(y, wanted)
+
+
 def loop_conv(x, w, stride, pad, dilation, groups):
     n, c, h, width = x.shape
     out, per, kh, kw = w.shape
