@@ -180,7 +180,7 @@ def drop_dead_attributes(model: NbModel, report: CompactionReport) -> PassReport
 
 def drop_unread_parameters(model: NbModel, report: CompactionReport) -> PassReport:
     """Assumes a parameter or variable that no op names is never looked up."""
-    used = {name for op in _all_ops(model) for name in _names(op)}
+    used = {name for op in _all_ops(model) for name in _names(op)} | _texts(model)
     unread = [name for name in model.params if name not in used]
     for name in unread:
         del model.params[name]
@@ -201,11 +201,14 @@ def merge_equal_vectors(model: NbModel, report: CompactionReport) -> PassReport:
         for slot, names in [*op.inputs.items(), *op.outputs.items()]:
             for name in names:
                 readers.setdefault(name, []).append((op, slot))
+    texts = _texts(model)
     first: dict[tuple[bytes, int], str] = {}
     renamed: dict[str, str] = {}
     for name in sorted(model.params, key=str.encode):
         array = model.params[name]
-        only_bias = all(op.type in _CONVS and slot == "Bias" for op, slot in readers.get(name, []))
+        only_bias = name not in texts and all(
+            op.type in _CONVS and slot == "Bias" for op, slot in readers.get(name, [])
+        )
         if array.ndim != 1 or array.dtype != np.float32 or not only_bias:
             continue
         kept = first.setdefault((array.tobytes(), array.size), name)
@@ -308,7 +311,7 @@ def shorten_all(model: NbModel, report: CompactionReport) -> PassReport:
 
 
 def _shorten(model: NbModel, report: CompactionReport, title: str, kept: set[str]) -> PassReport:
-    kept = kept | _fixed_names(model)
+    kept = kept | _fixed_names(model) | _texts(model)
     order = dict.fromkeys(name for op in _all_ops(model) for name in _names(op) if name not in kept)
     fresh = _short_names(kept)
     renamed = {old: next(fresh) for old in order}
@@ -329,6 +332,18 @@ def _fixed_names(model: NbModel) -> set[str]:
             fixed.update(_names(op))
     fixed.update(var.name for block in model.program.blocks for var in block.vars if not _is_tensor(var))
     return fixed
+
+
+def _texts(model: NbModel) -> set[str]:
+    """All texts in attributes: subgraph and control flow ops name variables there."""
+    found: set[str] = set()
+    for op in _all_ops(model):
+        for attr in op.attrs.values():
+            if attr.type is AttrType.STRING:
+                found.add(str(attr.value))
+            elif attr.type is AttrType.STRINGS and isinstance(attr.value, tuple):
+                found.update(str(text) for text in attr.value)
+    return found
 
 
 def _short_names(taken: set[str]) -> Iterator[str]:

@@ -103,6 +103,16 @@ def test_names_of_inputs_and_outputs_stay(golden):
         assert used == {v.name for v in after.program.blocks[0].vars}
 
 
+def test_variables_named_in_attributes_keep_their_names(golden):
+    model = read_nb(golden("block_two").path).copy()
+    inner = model.ops[2].outputs[next(iter(model.ops[2].outputs))][0]
+    model.ops[1].attrs["output_data_names"] = Attr(AttrType.STRINGS, (inner, "also named"))
+    model.params["also named"] = np.zeros(2, np.float32)
+    after, _ = compact(model, names="all")
+    names = {n for op in after.ops for v in op.outputs.values() for n in v}
+    assert inner in names and "also named" in after.params
+
+
 def test_dead_and_live_attributes():
     assert is_dead("conv2d", "op_device") and is_dead("pool2d", "X0_threshold")
     assert not is_dead("conv2d", "hard_swish_threshold") and not is_dead("hard_swish", "threshold")
