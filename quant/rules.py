@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import paddle
 from paddle import nn
 
-from quant.calibrators import MOVING_AVERAGE
 from quant.scheme import FloatLayer, LayerScheme, QuantScheme
 from slim.errors import ConfigError, UnsupportedModel
 
@@ -132,7 +131,7 @@ def build_scheme(
         mode=section.mode,
         layers=layers,
         kept_float=tuple(kept),
-        algo=getattr(section, "algo", MOVING_AVERAGE),
+        algo=section.algo,
         pact=section.pact and section.mode == "qat",
         moving_rate=section.moving_rate,
     )

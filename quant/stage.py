@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from quant import grid, ptq, rules, wrap
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext
+from slim.training.sources import batches
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config.ours import QuantSection, TrainRecipe
-    from slim.data.dataset import TrainingData
-    from slim.data.loader import TrainBatches
-    from slim.spec import ModelSpec
 
 # A metric below half of the float model's is no loss of precision but a broken model.
 COLLAPSE = 0.5
@@ -52,8 +50,8 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
     """
     if ctx.calibration is None:
         raise UsageError("no calibration data", remedy="add a Calibration or Train section")
-    batches = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
-    scheme = ptq.calibrate(bundle.net, scheme, batches, progress=ctx.progress)
+    images = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
+    scheme = ptq.calibrate(bundle.net, scheme, images, progress=ctx.progress)
     work = bundle.clone()
     wrap.prepare(work.net, scheme)
     wrap.install_clips(work.net, scheme)
@@ -111,13 +109,13 @@ def _train(
         raise UsageError(
             "no training data for mode qat", remedy="add a Train section or set Quant.mode to ptq"
         )
-    source = _source(work.spec, cast("TrainingData", ctx.train), recipe, ctx.seed)
+    source = batches(work.spec, ctx.train, recipe, ctx.seed)
     scheme, _ = qat.train(
         work,
         scheme,
         recipe,
         source,
-        teacher=before,
+        teacher=ctx.teacher or before,
         score=ctx.score,
         work=ctx.work / "qat",
         progress=ctx.progress,
@@ -128,18 +126,3 @@ def _train(
     final = ctx.score(work)
     ctx.progress.info(f"after training {final:.2f} points")
     return scheme.with_metrics(final=final)
-
-
-def _source(spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int) -> TrainBatches:
-    from slim.data.augment import Augment
-    from slim.data.loader import TrainBatches
-
-    width: Any = recipe.width if recipe.width is not None else "auto"
-    return TrainBatches(
-        data,
-        spec,
-        recipe.batch_size,
-        seed,
-        augment=Augment() if recipe.augment else None,
-        width=width if spec.kind == "rec" else None,
-    )

@@ -12,7 +12,7 @@ from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
-    from slim.data.dataset import Dataset
+    from slim.data.dataset import Dataset, TrainingData
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class StageContext:
         work: folder for checkpoints and partial results, so that a stopped stage can be resumed.
         seed: seed of everything random.
         train: data set for finetuning (augmented, shuffled by the loader), None if the stage needs none.
+        teacher: the float original, whose outputs finetuning may be drawn to.
         calibration: data set calibration draws from; never the evaluation set.
         score: the task metric of a model in percent, on held-out lines.
         cost: what the model costs in the unit the recipe's budget is written in.
@@ -80,7 +81,8 @@ class StageContext:
 
     work: Path
     seed: int
-    train: Dataset | None = None
+    train: TrainingData | None = None
+    teacher: Bundle | None = None
     calibration: Dataset | None = None
     score: Callable[[Bundle], float] | None = None
     cost: Callable[[Bundle], float] | None = None

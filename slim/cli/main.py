@@ -38,7 +38,7 @@ def run(args: Sequence[str]) -> int:
     as_json = "--json" in args
     # Paddle's C++ log speaks of its executors on stderr; warnings and errors of it stay.
     os.environ.setdefault("GLOG_minloglevel", "1")
-    # Depthwise convolutions, most of these nets' time, do not use a second thread: it costs and gains nothing.
+    # Depthwise convolutions, most of these nets' time, gain nothing from a second thread and pay for it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     common.emitted = False
     try:

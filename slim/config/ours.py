@@ -167,6 +167,9 @@ class QuantSection(Section):
     weight_bits: Bits = Field(default=8, description="bits of the weights, one scale a channel")
     activation_bits: Bits = Field(default=8, description="bits of the activations, one scale a tensor")
     pact: Flag = Field(default=True, description="qat: learn the clip of each activation (PACT)")
+    algo: Literal["moving_average", "absmax", "percentile"] = Field(
+        default="moving_average", description="how calibration chooses the clip of an activation"
+    )
     moving_rate: Open01 = Field(
         default=0.9, description="qat: memory of the moving average of activation ranges"
     )

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slim import artifact
-from slim.errors import GateFailed
+from slim import artifact, zoo
+from slim.errors import GateFailed, InputError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset
-from slim.pipeline.finetune import batches, finetune
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
 from slim.stage import Check, StageContext
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slim.bundle import Bundle
-    from slim.config import Config
+    from slim.config import Config, PruneSection
     from slim.data.dataset import TrainingData
     from slim.evaluate import EvalResult
 
@@ -66,6 +65,52 @@ def score_net(bundle: Bundle, data: TrainingData, limit: int, progress: Reporter
     return evaluate(bundle.run, data, bundle.spec, limit=limit, batch_size=_SCORE_BATCH, progress=progress)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One stage at work: what it starts from and where it puts the result."""
+
+    name: str
+    config: Config
+    section: Any
+    before: Bundle
+    dest: Path
+    context: StageContext
+
+    @property
+    def train(self) -> TrainingData:
+        assert self.context.train is not None
+        return self.context.train
+
+    def finish(
+        self, after: Bundle, checks: list[Check], facts: Mapping[str, Any], files: list[Path]
+    ) -> StageResult:
+        """Score on evaluation lines, write the artifact, clear the work folder."""
+        from slim.bundle import save
+        from slim.config import CheckSection
+
+        limit = (self.config.Check or CheckSection()).simulation_images
+        held_out = dataset(self.config, "eval", after.spec.kind)
+        result = score_net(after, held_out, min(limit, len(held_out)), self.context.progress)
+        start = self.before.sha256()
+        entry = lineage.entry(self.name, after, result, before=start, out=str(self.dest))
+        with artifact.writing(self.dest) as tmp:
+            save(after, tmp)
+            for path in files:
+                if path.is_file():
+                    shutil.copy2(path, tmp / path.name)
+            artifact.seal(
+                tmp,
+                self.name,
+                recipe=self.section.model_dump(mode="json"),
+                parent=start,
+                seed=self.context.seed,
+                data={"train": self.train.describe(), "eval": held_out.describe()},
+                facts={**facts, lineage.LINEAGE: [*lineage.of(self.before), entry]},
+            )
+        shutil.rmtree(self.context.work, ignore_errors=True)
+        return StageResult(self.name, self.dest, checks, entry)
+
+
 def prune(
     config: Config, *, model: str | None, out: Path | None, seed: int, progress: Reporter
 ) -> StageResult:
@@ -75,99 +120,108 @@ def prune(
         UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
     """
     from prune import stage
-    from slim.config import PruneSection, TrainRecipe
-    from slim.training import reestimate_bn
+    from slim.config import PruneSection
 
     section = config.Prune or PruneSection()
-    bundle = open_model(model, config, progress)
-    dest = out or config.out_folder / "prune"
-    data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
-    context = _context(work_folder(dest), seed, data, held, section.images, progress)
-    plan = stage.plan(bundle, section, context)
-    pruned = stage.apply(bundle, plan)
-    checks = stage.checks(bundle, pruned, section)
-    StageResult("prune", dest, checks, {}).require()
-    if section.bn_batches:
-        source = batches(pruned.spec, data, section.Finetune or TrainRecipe(steps=1), seed, augment=False)
-        reestimate_bn(pruned.net, source, section.bn_batches, progress=progress)
-    if section.Finetune is not None:
-        finetune(pruned, section.Finetune, data, context.work / "finetune", bundle, seed, progress)
-    extra = {"plan": plan.rows()}
-    files = [context.work / SENSITIVITY]
-    done = _save("prune", bundle, pruned, dest, section, config, data, seed, progress, extra, files)
-    shutil.rmtree(context.work, ignore_errors=True)
-    return StageResult("prune", dest, checks, done)
+    job = _job("prune", config, section, model, out, seed, progress)
+    plan = stage.plan(job.before, section, job.context)
+    pruned = stage.apply(job.before, plan)
+    checks = stage.checks(job.before, pruned, section)
+    StageResult("prune", job.dest, checks, {}).require()
+    _recover(pruned, section, job)
+    return job.finish(pruned, checks, {"plan": plan.rows()}, [job.context.work / SENSITIVITY])
 
 
 def quant(
     config: Config, *, model: str | None, out: Path | None, mode: str | None, seed: int, progress: Reporter
 ) -> StageResult:
-    """Quantize by training or calibration, save."""
+    """Quantize by training or calibration, save.
+
+    Raises:
+        GateFailed: a layer of the scheme is not quantized, or the metric collapsed.
+    """
     from quant import stage
     from slim.config import QuantSection
 
     section = config.Quant or QuantSection()
     if mode is not None:
         section = section.model_copy(update={"mode": mode})
-    bundle = open_model(model, config, progress)
-    dest = out or config.out_folder / "quant"
-    data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
-    context = _context(work_folder(dest), seed, data, held, section.images, progress)
-    scheme = stage.plan(bundle, section, context)
-    quantized = stage.apply(bundle, scheme, section, context)
-    checks = stage.checks(bundle, quantized, section)
-    StageResult("quant", dest, checks, {}).require()
-    done = _save("quant", bundle, quantized, dest, section, config, data, seed, progress, {}, [])
-    shutil.rmtree(context.work, ignore_errors=True)
-    return StageResult("quant", dest, checks, done)
+    job = _job("quant", config, section, model, out, seed, progress)
+    scheme = stage.plan(job.before, section, job.context)
+    quantized = stage.apply(job.before, scheme, section, job.context)
+    checks = stage.checks(job.before, quantized, section)
+    StageResult("quant", job.dest, checks, {}).require()
+    return job.finish(quantized, checks, {}, [])
 
 
-def _context(
-    work: Path, seed: int, data: TrainingData, held: TrainingData, images: int, progress: Reporter
-) -> StageContext:
-    """Sensitivity and selection score on calibration lines: the evaluation set stays unseen."""
+def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> None:
+    """BatchNorm statistics of the smaller net, then training towards the original's outputs."""
+    from slim.config import TrainRecipe
+    from slim.training import fit, reestimate_bn
+    from slim.training.sources import batches
 
-    def score(bundle: Bundle) -> float:
-        result = score_net(bundle, held, min(images, len(held)), progress)
-        return 100.0 * result.metrics["acc"]
+    context, recipe = job.context, section.Finetune
+    if section.bn_batches:
+        plain = batches(pruned.spec, job.train, recipe or TrainRecipe(steps=1), context.seed, augment=False)
+        reestimate_bn(pruned.net, plain, section.bn_batches, progress=context.progress)
+    if recipe is None:
+        return
+    fit(
+        pruned.net,
+        recipe,
+        batches(pruned.spec, job.train, recipe, context.seed),
+        kind=pruned.spec.kind,
+        out=context.work / "finetune",
+        teacher=_teacher(context, job.before).net if recipe.distill else None,
+        progress=context.progress,
+        seed=context.seed,
+    )
+    pruned.net.eval()
 
-    work.mkdir(parents=True, exist_ok=True)
-    return StageContext(work, seed, train=data, calibration=held, score=score, progress=progress)
+
+def _teacher(context: StageContext, before: Bundle) -> Bundle:
+    return before if context.teacher is None else context.teacher
 
 
-def _save(
+def _job(
     name: str,
-    before: Bundle,
-    after: Bundle,
-    dest: Path,
-    section: Any,
     config: Config,
-    data: TrainingData,
+    section: Any,
+    model: str | None,
+    out: Path | None,
     seed: int,
     progress: Reporter,
-    facts: Mapping[str, Any],
-    files: list[Path],
-) -> dict[str, Any]:
-    from slim.bundle import save
-    from slim.config import CheckSection
+) -> _Job:
+    bundle = open_model(model, config, progress)
+    dest = out or config.out_folder / name
+    data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
-    limit = (config.Check or CheckSection()).simulation_images
-    held_out = dataset(config, "eval", after.spec.kind)
-    result = score_net(after, held_out, min(limit, len(held_out)), progress)
-    past = lineage.of(before)
-    done = lineage.entry(name, after, result, before=before.sha256(), out=str(dest))
-    with artifact.writing(dest) as tmp:
-        save(after, tmp)
-        for path in files:
-            if path.is_file():
-                shutil.copy2(path, tmp / path.name)
-        artifact.seal(
-            tmp,
-            name,
-            recipe=section.model_dump(mode="json"),
-            parent=before.sha256(),
-            seed=seed,
-            data={"train": data.describe(), "eval": held_out.describe()},
-            facts={**facts, lineage.LINEAGE: [*past, done]},
-        )
-    return done
+    def score(candidate: Bundle) -> float:
+        # On calibration lines: the evaluation set chooses nothing.
+        result = score_net(candidate, held, min(section.images, len(held)), progress)
+        return 100.0 * result.metrics["acc"]
+
+    work = work_folder(dest)
+    work.mkdir(parents=True, exist_ok=True)
+    context = StageContext(
+        work,
+        seed,
+        train=data,
+        teacher=_original(bundle, config, progress),
+        calibration=held,
+        score=score,
+        progress=progress,
+    )
+    return _Job(name, config, section, bundle, dest, context)
+
+
+def _original(bundle: Bundle, config: Config, progress: Reporter) -> Bundle | None:
+    """The float original of a pruned model, where its lineage names one that is still there."""
+    source = lineage.origin(lineage.of(bundle))
+    if source == bundle.source:
+        return None
+    try:
+        return open_model(source, None if source.startswith(zoo.PREFIX) else config, progress)
+    except InputError:
+        progress.warn(f"the original {source} is gone: {bundle.source} is the teacher")
+        return None

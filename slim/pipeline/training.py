@@ -60,8 +60,8 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
     """
     from slim.data.tolerance import Tolerance
     from slim.evaluate import evaluate
-    from slim.pipeline.finetune import batches
     from slim.training import fit
+    from slim.training.sources import batches
 
     bundle = _start(config, seed, progress)
     kind = bundle.spec.kind
@@ -77,7 +77,7 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
 
     result = fit(
         bundle.net,
-        recipe.in_steps(source.steps_per_epoch),
+        recipe,
         source,
         kind=kind,
         evaluate=score if held_out is not None else None,
