@@ -121,7 +121,7 @@ def test_lost_accuracy_fails_and_is_listed(exported_cls: Exported, tmp_path: Pat
     name = next(n for n, a in sorted(model.params.items()) if a.ndim == 2)
     model.params[name] = model.params[name] * np.float32(-1)
     write_nb(model, folder / "model.arm.nb")
-    report = run(exported_cls, folder, original=exported_cls.bundle)
+    report = run(exported_cls, folder, original=exported_cls.bundle, baseline=exported_cls.folder)
     assert not found(report, "accuracy lost by model.arm.nb").passed
     assert not found(report, "model.arm.nb: same text").passed
     assert report.differing and report.differing[0]["ref"].endswith(".png")
@@ -167,11 +167,17 @@ def test_versions(exported_cls: Exported) -> None:
 
 def test_an_untrained_original_is_refused(exported_cls: Exported) -> None:
     with pytest.raises(InputError, match="is this checkpoint trained"):
-        run(exported_cls, original=exported_cls.bundle, data=Turned(wrong=True))
+        run(exported_cls, original=exported_cls.bundle, baseline=exported_cls.folder, data=Turned(wrong=True))
 
 
 def test_flops_gate(exported_cls: Exported) -> None:
-    report = run(exported_cls, original=exported_cls.bundle, data=None, options=Options(min_flops_cut=0.15))
+    report = run(
+        exported_cls,
+        original=exported_cls.bundle,
+        baseline=exported_cls.folder,
+        data=None,
+        options=Options(min_flops_cut=0.15),
+    )
     gate = found(report, "multiply-adds pruned")
     assert gate.value == 0.0 and not gate.passed
 
@@ -180,7 +186,9 @@ def test_another_net_is_not_the_original(exported_cls: Exported) -> None:
     """Pruned or trained on: the program is not compared with the original's numbers, only by its texts."""
     other = exported_cls.bundle.clone()
     other.net.head.fc.bias.set_value(paddle.to_tensor([0.5, -0.5]))
-    report = run(exported_cls, original=replace(other, source="other"), data=None)
+    report = run(
+        exported_cls, original=replace(other, source="other"), baseline=exported_cls.folder, data=None
+    )
     assert "inference program against the original" not in report.tensors
 
 
