@@ -12,6 +12,7 @@ from pathlib import Path
 from export import fixes, proto
 from export.facts import NbFacts, nb_facts
 from export.nb.format import read_nb
+from export.nb.targets import target_of
 from export.preflight import quantized_layers
 from export.program import save_program
 from export.runtimes import lite_x86, nb
@@ -82,7 +83,7 @@ def open_exported(folder: Path, spec: ModelSpec | None = None, *, batch: int = 8
 
 def _facts(path: Path, target: str) -> NbFacts:
     model = read_nb(path)
-    real = lite_x86.target_of(path)
+    real = target_of(model)
     if real not in (target, "host"):
         raise ArtifactError(
             f"its kernels are for {real}, not {target}",

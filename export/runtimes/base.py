@@ -7,6 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
+from export.nb.reader import read_nb
+from export.nb.targets import target_of
+
 
 class Runtime(Protocol):
     """Something that maps float32 N x 3 x H x W to the model's inference output.
@@ -41,6 +44,6 @@ def open_runtime(path: Path, *, threads: int = 1) -> Runtime:
 
     if path.is_dir() or not path.is_file():
         return paddle.load(path, threads=threads)
-    if lite_x86.target_of(path) == "x86":
+    if target_of(read_nb(path)) == "x86":
         return lite_x86.load(path, threads=threads)
     return nb.load(path)

@@ -23,6 +23,7 @@ import numpy as np
 from export import child
 from export.nb.model import NbModel
 from export.nb.reader import read_nb
+from export.nb.targets import target_of
 from export.runtimes.lite_worker import NOT_IMPORTABLE
 from slim.errors import InputError, StageFailed, ToolMissing, UnsupportedModel
 
@@ -31,26 +32,7 @@ _LOAD_SECONDS = 60.0
 _RUN_SECONDS = 300.0
 _MAX_RANK = 9
 _MAX_VALUES = 1 << 30
-_NEUTRAL = ("host", "any")
 _MAX_SHOWN = 300
-
-
-def target_of(path: Path) -> str:
-    """What processor an nb file's kernels are for: "x86", "arm", ..., or "host" where any will do.
-
-    Raises:
-        NbFormatError: the file is damaged, or its operators carry no kernels.
-        UnsupportedModel: kernels of several processors in one file.
-    """
-    return _target(read_nb(path), path)
-
-
-def _target(model: NbModel, path: Path) -> str:
-    kernels = [op.kernel for op in model.ops if op.type not in ("feed", "fetch")]
-    found = {k.target for k in kernels if k is not None} - set(_NEUTRAL)
-    if len(found) > 1:
-        raise UnsupportedModel(f"has kernels for {' and '.join(sorted(found))}", where=path)
-    return found.pop() if found else "host"
 
 
 class LiteX86Runtime:
@@ -185,7 +167,7 @@ def load(path: Path, *, threads: int = 1) -> LiteX86Runtime:
     if not path.is_file():
         raise InputError("no such file", where=path, remedy="give an .nb file")
     model = read_nb(path)
-    target = _target(model, path)
+    target = target_of(model)
     if target not in ("x86", "host"):
         raise UnsupportedModel(
             f"its kernels are for {target}: the x86 runtime would return garbage", where=path,
