@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,11 +79,12 @@ def _pruner(criterion: str) -> Any:
         raise ToolMissing(
             f"paddleslim cannot be imported ({error})", remedy="pip install paddleslim==2.6.0"
         ) from error
-    quiet()
+    _quiet()
     return getattr(dygraph, PRUNERS[criterion])
 
 
-def quiet() -> None:
+@cache
+def _quiet() -> None:
     """Keep PaddleSlim's INFO lines off stderr: each of its modules brings a logger and a handler."""
     for name in [name for name in sys.modules if name.startswith("paddleslim")]:
         logging.getLogger(name).setLevel(logging.WARNING)

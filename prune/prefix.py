@@ -2,7 +2,7 @@
 
 A net that is a chain of units (conv1, blocks, conv2, pool, neck, head) is run unit by unit; the input
 of each unit is kept for every batch. Masking a layer then costs only the units from that layer on.
-Any other net is one unit: right, only slower.
+Any other net is one unit: right, only slower. Units are compiled (`prune.compiled`).
 """
 
 from __future__ import annotations
@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import paddle
 from paddle import nn
 
+from prune.compiled import Call, CompiledUnit
 from slim.arch.build import Net
 from slim.arch.mobilenet_v3 import MobileNetV3Line
+from slim.errors import StageFailed
+from slim.numerics import max_abs
 
+Array = npt.NDArray[np.float32]
+
+_AGREEMENT = 1e-3
+"""Largest absolute difference of a probability between the compiled net and the net: oneDNN adds up in
+another order, 1e-5 on the bundled models."""
 _MEMORY = 1 << 30
 """Bytes of stored activations; beyond it only the images themselves are kept."""
 
@@ -40,50 +49,62 @@ def units(net: nn.Layer) -> list[tuple[str, nn.Layer]]:
 class PrefixRunner:
     """Outputs of a net on fixed batches, recomputed only from the first changed unit on."""
 
-    def __init__(self, net: nn.Layer, batches: Sequence[np.ndarray]) -> None:
-        """Run every batch once.
+    def __init__(self, net: nn.Layer, batches: Sequence[Array]) -> None:
+        """Compile the units and run every batch once.
 
         Args:
-            batches: float32 N x C x H x W each.
+            batches: float32 N x C x H x W each; the last may be shorter.
+        Raises:
+            StageFailed: the compiled net and the net disagree.
         """
         net.eval()
-        self._units = units(net)
-        self._stored: list[list[paddle.Tensor]] = [[paddle.to_tensor(b) for b in batches]]
-        self.outputs = [out.numpy() for out in self._fill()]
+        self._names = [path for path, _ in units(net)]
+        self._calls: list[CompiledUnit] = []
+        self._stored: list[list[Array]] = [list(batches)]
+        self.outputs = self._fill([layer for _, layer in units(net)])
         with paddle.no_grad():
-            whole = net(self._stored[0][0]).numpy()
-        if not np.array_equal(whole, self.outputs[0]):  # a forward that is more than its children
-            self._units = [("", net)]
-            self._stored = self._stored[:1]
-            self.outputs = [out.numpy() for out in self.run([])]
+            whole = net(paddle.to_tensor(batches[0])).numpy()
+        apart = max_abs(whole, self.outputs[0]) if whole.shape == self.outputs[0].shape else float("inf")
+        if not apart <= _AGREEMENT:
+            raise StageFailed(
+                f"{type(net).__name__} run unit by unit is {apart:g} off the net, at most {_AGREEMENT:g}",
+                remedy="report the net's configuration",
+            )
 
-    def _fill(self) -> list[paddle.Tensor]:
-        used = sum(t.numel().item() * 4 for t in self._stored[0])
-        current, keep = self._stored[0], True
-        with paddle.no_grad():
-            for _, layer in self._units:
-                current = [layer(x) for x in current]
-                used += sum(x.numel().item() * 4 for x in current)
-                keep = keep and used < _MEMORY
-                if keep and layer is not self._units[-1][1]:
-                    self._stored.append(current)
+    def _fill(self, layers: Sequence[nn.Layer]) -> list[Array]:
+        current, used, keep = self._stored[0], 0, True
+        for layer in layers:
+            unit = CompiledUnit(layer, current[0])
+            self._calls.append(unit)
+            current = [unit(x) for x in current]
+            used += sum(x.nbytes for x in current)
+            keep = keep and used < _MEMORY
+            if keep and layer is not layers[-1]:
+                self._stored.append(current)
         return current
 
-    def first(self, paths: Iterable[str]) -> int:
-        """Number of the first unit that holds one of the layers; 0 when any is in no unit."""
-        found = []
+    def holders(self, paths: Iterable[str]) -> set[int]:
+        """Numbers of the units that hold the layers."""
+        found = set()
         for path in paths:
-            holders = [i for i, (unit, _) in enumerate(self._units) if f"{path}.".startswith(f"{unit}.")]
-            found.append(holders[0] if holders else 0)
-        return min(found, default=0)
+            inside = [
+                i for i, name in enumerate(self._names) if not name or f"{path}.".startswith(f"{name}.")
+            ]
+            if not inside:
+                raise StageFailed(f"layer {path} is in no unit of the chain")
+            found.add(inside[0])
+        return found
 
-    def run(self, changed: Iterable[str]) -> list[paddle.Tensor]:
-        """The net's outputs, batch by batch, after weights of the ``changed`` layers moved."""
-        start = min(self.first(changed), len(self._stored) - 1)
+    def run(self, changed: Iterable[str]) -> list[Array]:
+        """The net's outputs, batch by batch, with the weights the ``changed`` layers have now."""
+        moved = self.holders(changed)
+        start = min(min(moved, default=len(self._calls)), len(self._stored) - 1)
+        calls: list[Call] = [
+            unit.with_current_weights() if i in moved else unit for i, unit in enumerate(self._calls)
+        ]
         results = []
-        with paddle.no_grad():
-            for x in self._stored[start]:
-                for _, layer in self._units[start:]:
-                    x = layer(x)
-                results.append(x)
+        for x in self._stored[start]:
+            for call in calls[start:]:
+                x = call(x)
+            results.append(x)
         return results

@@ -89,7 +89,7 @@ class LineProbe:
             return self._run(m.path for g in groups if g.name in kept for m in g.consumers)
 
     def _run(self, changed: Iterable[str]) -> Reading:
-        return self._read(np.concatenate([out.numpy() for out in self._runner.run(changed)]))
+        return self._read(np.concatenate(self._runner.run(changed)))
 
     def _read(self, outputs: np.ndarray) -> Reading:
         metric = metric_for(self._spec.kind)

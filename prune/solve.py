@@ -44,8 +44,8 @@ def greedy(
 ) -> Iterator[Choice]:
     """From the whole net on, always the step that loses least per multiply-add removed.
 
-    Each group offers the lower convex hull of its curve (a step never looks cheap because the one
-    after it is dear), interpolated between the measured points and no further than they reach.
+    Each group is priced along the lower convex hull of its curve, so that a dear first step does not
+    hide a cheap rest; between the measured points it is interpolated, and it goes no further than they.
     """
     offers = {g.name: _offers(g, sensitivity.curves.get(g.name, []), align) for g in groups}
     kept: dict[str, int] = {}
@@ -107,6 +107,8 @@ def _price(point: Point) -> float:
 
 
 def _between(known: Sequence[tuple[int, float]], count: int) -> float:
+    if count == known[0][0]:
+        return known[0][1]
     for (high, a), (low, b) in zip(known, known[1:], strict=False):
         if low <= count <= high:
             return a + (b - a) * (high - count) / (high - low)
@@ -114,20 +116,20 @@ def _between(known: Sequence[tuple[int, float]], count: int) -> float:
 
 
 def _hull(steps: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """Lower convex hull over channels removed, made non-decreasing first.
+    """Each count with the value of the curve's lower convex hull there (made non-decreasing first).
 
     >>> _hull([(8, 0.0), (7, 0.4), (6, 0.5), (5, 0.9)])
-    [(8, 0.0), (6, 0.5), (5, 0.9)]
+    [(8, 0.0), (7, 0.25), (6, 0.5), (5, 0.9)]
     """
     rising: list[tuple[int, float]] = []
     for count, cost in steps:
         rising.append((count, max(cost, rising[-1][1]) if rising else cost))
     hull: list[tuple[int, float]] = []
-    for count, cost in rising:
-        while len(hull) > 1 and _slope(hull[-2], hull[-1]) > _slope(hull[-2], (count, cost)):
+    for point in rising:
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) > _slope(hull[-2], point):
             hull.pop()
-        hull.append((count, cost))
-    return hull
+        hull.append(point)
+    return [(count, _between(hull, count)) for count, _ in rising]
 
 
 def _slope(a: tuple[int, float], b: tuple[int, float]) -> float:

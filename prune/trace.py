@@ -82,7 +82,7 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
     shapes: dict[str, tuple[int, ...]] = {}
     inputs: list[str] = []
     outputs: list[str] = []
-    with _untouched(net):
+    with untouched(net):
         for mode in ("eval", "train"):
             getattr(net, mode)()
             program, fed, fetched = _program(net, input_shape)
@@ -96,7 +96,7 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
 
 
 @contextmanager
-def _untouched(net: nn.Layer) -> Iterator[None]:
+def untouched(net: nn.Layer) -> Iterator[None]:
     """Put back what paddle's tracer leaves on every layer: its mode, and a rewritten ``forward``."""
     layers = net.sublayers(include_self=True)
     before = [

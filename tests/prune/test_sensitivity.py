@@ -20,6 +20,7 @@ from prune.verify import random_input
 from slim.bundle import Bundle
 from slim.data.dataset import Line
 from slim.errors import ArtifactError, UsageError
+from slim.numerics import max_abs
 
 Make = Callable[[str], nn.Layer]
 Groups = Callable[[str], tuple[Group, ...]]
@@ -135,7 +136,9 @@ def test_json_round_trip_and_damage() -> None:
 
 
 @pytest.mark.parametrize("name", ["cls", "rec", "det_mv3"])
-def test_a_net_run_from_the_middle_gives_the_same_bits(nets: Make, groups_of: Groups, name: str) -> None:
+def test_a_masked_net_run_from_the_middle_gives_the_nets_outputs(
+    nets: Make, groups_of: Groups, name: str
+) -> None:
     net, shape = nets(name), {"cls": (3, 48, 192), "rec": (3, 32, 96), "det_mv3": (3, 64, 64)}[name]
     x = random_input(shape, 5)
     runner = PrefixRunner(net, [x])
@@ -143,8 +146,21 @@ def test_a_net_run_from_the_middle_gives_the_same_bits(nets: Make, groups_of: Gr
     for group in [g for g in groups_of(name) if g.prunable][::6]:
         with masked(net, [group], {group.name: [0]}):
             (cached,) = runner.run(m.path for m in group.consumers)
-            whole = net(paddle.to_tensor(x))
-        assert np.array_equal(cached.numpy(), whole.numpy()), group.name
+            whole = net(paddle.to_tensor(x)).numpy()
+        # Probabilities: oneDNN adds in another order than dygraph; 1e-5 is typical.
+        assert max_abs(cached, whole) <= 1e-4, group.name
+        # The twin: with the mask forgotten the bound fails.
+        (stale,) = runner.run(())
+        assert max_abs(stale, whole) > 1e-3, group.name
+
+
+def test_all_units_give_back_the_unmasked_net_afterwards(nets: Make, groups_of: Groups) -> None:
+    net, x = nets("cls"), random_input((3, 48, 192), 6)
+    runner = PrefixRunner(net, [x])
+    group = next(g for g in groups_of("cls") if g.prunable)
+    with masked(net, [group], {group.name: [0]}):
+        runner.run(m.path for m in group.consumers)
+    assert np.array_equal(runner.run(["backbone.conv1.conv"])[0], runner.outputs[0])
 
 
 def test_a_sequential_whose_forward_is_its_own_is_one_unit() -> None:
