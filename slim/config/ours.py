@@ -136,7 +136,7 @@ class PruneSection(Section):
     align: Positive = Field(default=1, description="kept channels are rounded up to a multiple of this")
     exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay whole")
     bn_batches: Count = Field(
-        default=30, description="batches that re-estimate BatchNorm statistics after the cut"
+        default=20, description="batches by which BatchNorm statistics are corrected after the cut"
     )
     Finetune: TrainRecipe | None = Field(default=None, description="training after the cut; null: none")
 

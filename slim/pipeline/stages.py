@@ -156,14 +156,22 @@ def quant(
 
 def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> None:
     """BatchNorm statistics of the smaller net, then training towards the original's outputs."""
+    from slim.arch.cuts import apply_cuts
     from slim.config import TrainRecipe
-    from slim.training import fit, reestimate_bn
+    from slim.training import correct_bn, fit
     from slim.training.sources import batches
 
     context, recipe = job.context, section.Finetune
     if section.bn_batches:
         plain = batches(pruned.spec, job.train, recipe or TrainRecipe(steps=1), context.seed, augment=False)
-        reestimate_bn(pruned.net, plain, section.bn_batches, progress=context.progress)
+        correct_bn(
+            pruned.net,
+            job.before.clone().net,
+            lambda net: apply_cuts(net, pruned.cuts[-1]["cuts"]),
+            plain,
+            section.bn_batches,
+            progress=context.progress,
+        )
     if recipe is None:
         return
     fit(

@@ -2,6 +2,6 @@
 
 from slim.training.hooks import BatchSource, FitResult, Hook
 from slim.training.loop import fit
-from slim.training.norm import reestimate_bn
+from slim.training.norm import correct_bn, reestimate_bn
 
-__all__ = ["BatchSource", "FitResult", "Hook", "fit", "reestimate_bn"]
+__all__ = ["BatchSource", "FitResult", "Hook", "correct_bn", "fit", "reestimate_bn"]

