@@ -111,7 +111,7 @@ def test_without_a_cut_corrected_statistics_are_the_stored_ones(kit):
 
 
 def test_a_cut_moves_statistics_by_its_own_effect(kit):
-    """By hand: a normalised channel has its bias as mean, so a cut takes weight * bias from the mean behind it."""
+    """By hand: a normalised channel has its bias as mean; a cut takes weight * bias off the next mean."""
     net = _chain()
     stored = net[3]._mean.numpy().copy()
     after = _copy(net)
