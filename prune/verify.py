@@ -10,6 +10,7 @@ from paddle import nn
 
 from prune.groups import Group
 from prune.mask import silence
+from slim.arch.heads import DBHead
 from slim.errors import StageFailed
 from slim.numerics import max_abs
 
@@ -32,6 +33,9 @@ def difference(
 ) -> float:
     """Largest absolute difference between ``pruned`` and ``net`` with the same channels masked.
 
+    Logits of the training branch reach 30 and round accordingly: an output larger than 1 is measured in
+    units of its largest value; probabilities and maps are at most 1.
+
     Compared in inference and in training mode with the BatchNorm statistics held: the training branch
     of a detector has layers that inference does not run. ``net`` is masked in place: give a clone.
 
@@ -47,7 +51,7 @@ def difference(
         ) from error
     if any(a.shape != b.shape for a, b in pairs):
         raise StageFailed("the pruned net's output has another shape than the original's")
-    return max(max_abs(a, b) for a, b in pairs)
+    return max(max_abs(a, b) / max(1.0, float(np.abs(a).max())) for a, b in pairs)
 
 
 def _outputs(net: nn.Layer, x: np.ndarray) -> list[np.ndarray]:
@@ -60,8 +64,15 @@ def _outputs(net: nn.Layer, x: np.ndarray) -> list[np.ndarray]:
                 layer.training = training and not held
             with paddle.no_grad():
                 outputs = net(paddle.to_tensor(x))
-            found += [tensor.numpy() for tensor in paddle.utils.flatten(outputs)]
+            found += [_measured(net, tensor.numpy()) for tensor in paddle.utils.flatten(outputs)]
     finally:
         for layer, training in modes:
             layer.training = training
     return found
+
+
+def _measured(net: nn.Layer, output: np.ndarray) -> np.ndarray:
+    """DB's binary map is left out: 1 / (1 + exp(-50 (shrink - threshold))) of the two maps before it
+    multiplies their rounding by up to 12.5 and tells nothing new.
+    """
+    return output[:, :2] if isinstance(getattr(net, "head", None), DBHead) else output
