@@ -26,7 +26,9 @@ def _refs(folder: Path, text: str = REFS) -> Path:
 
 def _report(folder: Path, model: str = "cls", **metrics: object) -> Path:
     path = folder / f"{model}-{len(list(folder.iterdir()))}.json"
-    path.write_text(json.dumps({"model": model, "metrics": {"accuracy": 94.0, "arm_nb_bytes": 200000} | metrics}))
+    path.write_text(
+        json.dumps({"model": model, "metrics": {"accuracy": 94.0, "arm_nb_bytes": 200000} | metrics})
+    )
     return path
 
 
@@ -44,7 +46,9 @@ def _report(folder: Path, model: str = "cls", **metrics: object) -> Path:
         ({"accuracy": "94"}, ["missing", "ok"]),
     ],
 )
-def test_a_metric_beside_its_reference(tmp_path: Path, metrics: dict[str, object], verdicts: list[str]) -> None:
+def test_a_metric_beside_its_reference(
+    tmp_path: Path, metrics: dict[str, object], verdicts: list[str]
+) -> None:
     rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, **metrics)])
     assert [row.verdict for row in rows] == verdicts
     assert any(row.failed for row in rows) == any(v in ("regression", "missing") for v in verdicts)

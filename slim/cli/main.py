@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -40,6 +41,8 @@ def run(args: Sequence[str]) -> int:
     os.environ.setdefault("GLOG_minloglevel", "1")
     # Depthwise convolutions, most of these nets' time, gain nothing from a second thread and pay for it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # PaddleSlim imports distutils through setuptools, which says so at every start.
+    warnings.filterwarnings("ignore", message="Setuptools is replacing distutils")
     common.emitted = False
     try:
         check_shadowing()

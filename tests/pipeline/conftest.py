@@ -22,10 +22,13 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {task: folder / task for task in ("cls", "rec")}
 
 
-def pointed_at(folder: Path) -> list[str]:
-    """Overrides that make a demo recipe use ``folder``."""
-    found = []
-    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-        found.append(f"{section}.dataset.data_dir='{folder}'")
-        found.append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
+@pytest.fixture(scope="session")
+def overrides(lines: dict[str, Path]) -> dict[str, list[str]]:
+    """Per task: overrides that make a recipe use those lines."""
+    found: dict[str, list[str]] = {}
+    for task, folder in lines.items():
+        found[task] = []
+        for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
+            found[task].append(f"{section}.dataset.data_dir='{folder}'")
+            found[task].append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
     return found

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import pointed_at
 
 from slim.artifact import read_manifest, verify
 from slim.cli.main import run
@@ -33,9 +32,9 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def done(lines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def done(overrides: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     out = tmp_path_factory.mktemp("run") / "cls"
-    args = ["run", "-c", "cls/cls_demo", "--out", str(out), "--json", "-o", *TINY, *pointed_at(lines["cls"])]
+    args = ["run", "-c", "cls/cls_demo", "--out", str(out), "--json", "-o", *TINY, *overrides["cls"]]
     assert run(args) == 0
     return out, args
 
@@ -47,7 +46,14 @@ def _report(out: Path) -> dict[str, Any]:
 
 def test_it_leaves_what_an_app_and_a_ci_need(done: tuple[Path, list[str]]) -> None:
     out, _ = done
-    names = ["model.arm.nb", "model.x86.nb", "labels.txt", "preprocess.json", "report.md", "predictions.jsonl"]
+    names = [
+        "model.arm.nb",
+        "model.x86.nb",
+        "labels.txt",
+        "preprocess.json",
+        "report.md",
+        "predictions.jsonl",
+    ]
     assert all((out / name).stat().st_size > 0 for name in names)
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 60
 
@@ -66,7 +72,13 @@ def test_the_report_lists_the_steps_with_their_weights(done: tuple[Path, list[st
 
 def test_every_check_of_the_recipe_was_made(done: tuple[Path, list[str]]) -> None:
     names = " ".join(check["name"] for check in _report(done[0])["checks"])
-    for part in ("accuracy lost", "multiply-adds pruned", "share of the original's", "inference folder", "int8"):
+    for part in (
+        "accuracy lost",
+        "multiply-adds pruned",
+        "share of the original's",
+        "inference folder",
+        "int8",
+    ):
         assert part in names
 
 

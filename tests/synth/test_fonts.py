@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -31,7 +32,16 @@ def test_bundled_families_and_their_characters() -> None:
     assert by_name["STIXGeneral"].characters == frozenset(ASCII)
     # cmr10 maps these to other glyphs: "<" draws an inverted exclamation mark, "{" a dash.
     assert frozenset(ASCII) - by_name["cmr10"].characters == frozenset("\"'<>\\^_`{|}~")
-    assert "matplotlib" not in sys.modules
+
+
+def test_fonts_are_found_without_importing_matplotlib() -> None:
+    # In a process of its own: another test may have imported it here.
+    code = (
+        "import sys; from slim.synth.fonts import bundled_faces; "
+        "bundled_faces(); print('matplotlib' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_a_font_of_other_glyphs_is_refused(ttf: Path, tmp_path: Path) -> None:
