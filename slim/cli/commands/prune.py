@@ -26,7 +26,7 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Cut whole groups of filters (FPGM, L1, L2), re-estimate BatchNorm, finetune.
+    """Cut whole groups of filters (FPGM, L1, L2), correct BatchNorm, finetune.
 
     \b
     slim prune -c rec/en_number_demo
