@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export import compare, subjects
+from export import compare, layers_folder, subjects
 from export.bench import RUNS, latency
 from export.check_report import (
     METRIC,
@@ -44,6 +45,8 @@ def check(
     shipped: Bundle | None = None,
     baseline: Path | None = None,
     runtime_version: str | None = None,
+    per_layer: bool = False,
+    float_view: Callable[[Bundle], Bundle] | None = None,
     seed: int = 0,
     latency_runs: int = RUNS,
     progress: Reporter | None = None,
@@ -57,6 +60,8 @@ def check(
         shipped: the bundle behind ``folder``, for parameters and FLOPs.
         baseline: the original exported with the same options: its program is used and its ARM bytes compared.
         runtime_version: of the app; a mismatch is a warning.
+        per_layer: also compare every layer of model.arm.nb with the float net, see `export.layers`.
+        float_view: takes the quantizers out of a bundle, for ``per_layer`` on a pruned and quantized model.
     Raises:
         ArtifactError, NbFormatError: the folder is damaged or not what it says.
         InputError: the original scores below 5%: wrong data or an untrained checkpoint.
@@ -74,9 +79,38 @@ def check(
         for name in ("original", "program", "arm", "x86"):
             if name in runtimes:
                 report.latency[name] = latency(runtimes[name], x, runs=latency_runs)
+    if per_layer:
+        _layers(report, exported, dataset, original, shipped, float_view, seed, progress)
     _structure(report, exported, section, original, shipped, baseline)
     report.stages = rows(report, exported, original, shipped, baseline)
     return report
+
+
+def _layers(
+    report: CheckReport,
+    exported: Exported,
+    dataset: Dataset | None,
+    original: Bundle | None,
+    shipped: Bundle | None,
+    float_view: Callable[[Bundle], Bundle] | None,
+    seed: int,
+    progress: Reporter | None,
+) -> None:
+    """Which layer lost it; a layer without a counterpart is said, not left out in silence."""
+    report.layers = layers_folder.measure(
+        exported,
+        dataset,
+        original=original,
+        shipped=shipped,
+        float_view=float_view,
+        seed=seed,
+        progress=progress,
+    )
+    if report.layers.alone:
+        names = ", ".join(report.layers.alone)
+        report.warnings.append(
+            f"{len(report.layers.alone)} layers of model.arm.nb have no counterpart: {names}"
+        )
 
 
 def _tensors(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from export import compare
 from export.bench import Latency
+from export.layers_folder import LayerReport
 from export.stage import NB_FILES
 from export.subjects import Exported
 from slim.arch.cost import Cost, count
@@ -54,6 +55,7 @@ class CheckReport:
         tensors: label -> comparisons on the same tensors.
         differing: images whose text differs between original and shipped file, at most ``MAX_LISTED``.
         results: name -> scored images, for predictions.jsonl.
+        layers: the per-layer comparison, where it was asked for.
     """
 
     model: str
@@ -66,6 +68,7 @@ class CheckReport:
     data: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     results: dict[str, EvalResult] = field(default_factory=dict)
+    layers: LayerReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -85,6 +88,7 @@ class CheckReport:
             "differing": self.differing,
             "data": self.data,
             "notes": self.warnings,
+            **(self.layers.to_json() if self.layers is not None else {}),
         }
 
 

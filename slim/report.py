@@ -18,6 +18,9 @@ HEADERS = (
     "latency",
 )
 
+LAYER_HEADERS = ("layer", "op", "precision", "SNR dB", "cosine", "max abs", "with all before, dB")
+WORST_LAYERS = 15
+
 
 def kilo(count: float | None) -> str:
     """A count in thousands or millions; "-" for None.
@@ -97,6 +100,8 @@ def report_text(report: Mapping[str, Any]) -> str:
     parts = [text_table(HEADERS, stage_rows(report)), ""]
     parts += [check_line(check) for check in report["checks"]]
     parts += [f"note: {note}" for note in report.get("notes", [])]
+    if report.get("layers"):
+        parts += ["", _layers_line(report), text_table(LAYER_HEADERS, layer_rows(report))]
     return "\n".join(parts)
 
 
@@ -106,7 +111,35 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     parts += [f"- {check_line(check)}" for check in report["checks"]]
     if report.get("notes"):
         parts += ["", "## Notes", "", *[f"- {note}" for note in report["notes"]]]
+    if report.get("layers"):
+        parts += ["", "## Layers", "", _layers_line(report), ""]
+        parts += [markdown_table(LAYER_HEADERS, layer_rows(report))]
     return "\n".join(parts) + "\n"
+
+
+def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The worst layers of a report made with ``--per-layer`` as cells in the order of LAYER_HEADERS."""
+    return [
+        (
+            str(row["layer"]),
+            str(row["op"]),
+            str(row["precision"]),
+            f"{row['snr_db']:.1f}",
+            "-" if row["cosine"] is None else f"{row['cosine']:.6f}",
+            "-" if row["max_abs"] is None else f"{row['max_abs']:.3g}",
+            f"{row['arrived_snr_db']:.1f}",
+        )
+        for row in report["layers"][:WORST_LAYERS]
+    ]
+
+
+def _layers_line(report: Mapping[str, Any]) -> str:
+    count = len(report["layers"])
+    shown = f"the worst {WORST_LAYERS} of {count} layers" if count > WORST_LAYERS else f"all {count} layers"
+    return (
+        f"{shown} of model.arm.nb, each given its float input, against {report['layers_reference']}; "
+        f"{report['layers_inputs']}"
+    )
 
 
 def check_line(check: Mapping[str, Any]) -> str:

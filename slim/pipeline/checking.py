@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 REPORT, MARKDOWN, PREDICTIONS = "report.json", "report.md", "predictions.jsonl"
+LAYERS_PLOT = "layers.png"
 _ROWS = {"original": "original", "arm": "arm nb", "x86": "x86 nb", "program": "inference"}
 
 
@@ -34,6 +35,7 @@ def check_artifact(
     baseline: Path | None = None,
     images: int | None = None,
     runtime_version: str | None = None,
+    per_layer: bool = False,
     out: Path | None = None,
     seed: int,
     progress: Reporter,
@@ -44,11 +46,13 @@ def check_artifact(
         folder: an artifact of export-nb, or a bare folder with .nb files and an inference program.
         original: the model to compare with; None: the float original named by the manifest's lineage.
         baseline: the original exported with the same options.
+        per_layer: also compare every layer of model.arm.nb with the float net, and draw layers.png.
         out: where the report goes; None: ``folder``.
     Raises:
         ArtifactError: files were changed after they were written. InputError: nothing to compare with.
     """
     from export import check as harness
+    from quant.wrap import float_view
 
     facts = _facts(folder, progress)
     past = list(facts.get(lineage.LINEAGE, []))
@@ -64,6 +68,8 @@ def check_artifact(
         shipped=after,
         baseline=baseline if baseline is not None and (baseline / artifact.MANIFEST).is_file() else None,
         runtime_version=runtime_version,
+        per_layer=per_layer,
+        float_view=float_view,
         seed=seed,
         progress=progress,
     )
@@ -186,6 +192,11 @@ def _write(report: dict[str, Any], found: CheckReport, out: Path) -> None:
     from slim.evaluate import write_predictions
 
     out.mkdir(parents=True, exist_ok=True)
+    if found.layers is not None:
+        from export.layers_plot import draw_layers
+
+        words = f"{found.layers.reference}; {found.layers.inputs}"
+        draw_layers(report["layers"], out / LAYERS_PLOT, title=found.model, reference=words)
     if found.results:
         write_predictions(found.results[shipped_name(found)].predictions, out / PREDICTIONS)
     artifact.write_text(out / MARKDOWN, report_markdown(report))

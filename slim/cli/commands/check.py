@@ -21,6 +21,11 @@ from slim.cli import common
     "--runtime-version", metavar="X", help="Paddle-Lite version of the app; a mismatch is a warning."
 )
 @click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Also compare each layer of model.arm.nb with the float net, and draw layers.png.",
+)
+@click.option(
     "--out", type=common.PATH, help="Folder of report.json and predictions.jsonl; default: ARTIFACT."
 )
 @common.seed_option
@@ -33,6 +38,7 @@ def command(
     original: str | None,
     images: int | None,
     runtime_version: str | None,
+    per_layer: bool,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -42,6 +48,7 @@ def command(
     \b
     slim check e1 -c rec/en_number_demo
     slim check e1 --data label.txt --runtime-version 2.12
+    slim check e1 -c rec/en_number_demo --per-layer
     """
     from slim.pipeline.checking import check_artifact
     from slim.report import report_text
@@ -55,6 +62,7 @@ def command(
         original=original,
         images=images,
         runtime_version=runtime_version,
+        per_layer=per_layer,
         out=out,
         seed=seed,
         progress=reporter,
