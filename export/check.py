@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export import compare, layers_folder, subjects
+from export import compare, layers_folder, selftest, subjects
 from export.bench import RUNS, latency
 from export.check_report import (
     METRIC,
@@ -79,11 +79,22 @@ def check(
         for name in ("original", "program", "arm", "x86"):
             if name in runtimes:
                 report.latency[name] = latency(runtimes[name], x, runs=latency_runs)
+    _selftest(report, exported)
     if per_layer:
         _layers(report, exported, dataset, original, shipped, float_view, seed, progress)
     _structure(report, exported, section, original, shipped, baseline)
     report.stages = rows(report, exported, original, shipped, baseline)
     return report
+
+
+def _selftest(report: CheckReport, exported: Exported) -> None:
+    """The inputs and outputs the app will try on the phone; folders of older versions have none."""
+    if "arm" not in exported.files:
+        return
+    if (exported.folder / selftest.FOLDER).is_dir():
+        report.checks += selftest.verify_selftest(exported.folder)
+    else:
+        report.warnings.append("no self-test for the device: export again to get one")
 
 
 def _layers(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from export import app_files, fixes, opt, proto
+from export import app_files, fixes, opt, proto, selftest
 from export.facts import NbFacts, nb_facts
 from export.nb.compact import compact
 from export.nb.format import read_nb, write_nb
@@ -146,6 +146,8 @@ def export_nb(
 ) -> ExportResult:
     """Write ``model.<target>.nb``, labels and pre-processing facts, and the inference program, into ``out``.
 
+    Beside the ARM file lies ``selftest/``: inputs and expected outputs, see `export.selftest`.
+
     A quantized model becomes int8 only for arm. Paddle-Lite's int8 kernels are wrong on x86: model.x86.nb is
     the float view: the same weights before rounding, without quantizers.
 
@@ -174,6 +176,8 @@ def export_nb(
             facts, more = _one_target(prefix, seen, options, work, out / NB_FILES[target])
             files[target] = facts
             checks += more
+            if target == "arm":
+                selftest.write_selftest(out / NB_FILES[target], seen.input)
             if quantized and target == "x86":
                 notes.append(
                     "model.x86.nb is the float view of this int8 model: x86 has no usable int8 kernels"

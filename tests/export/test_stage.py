@@ -26,6 +26,12 @@ FILES = [
     "model.arm.nb",
     "model.x86.nb",
     "preprocess.json",
+    "selftest/input0.f32",
+    "selftest/input1.f32",
+    "selftest/output0.f32",
+    "selftest/output1.f32",
+    "selftest/selftest.json",
+    "selftest/selftest.txt",
     "spec.json",
 ]
 
