@@ -3,8 +3,8 @@
 Two questions are asked of each layer:
 
 - *its own loss* (``snr_db``, ``cosine``, ``max_abs``): the ARM operator gets the tensor that the float layer
-  got, rounded to its own input scale where it is int8, and answers beside the float layer. Only this layer's
-  weights, scales and rounding count, so that a damaged layer stands out and the sound ones behind it do not;
+  got, rounded on the scale it arrives with where it is int8, and answers beside the float layer. Only this
+  layer's weights, scales and rounding count: a damaged layer stands out, the sound ones behind it do not;
 - *what arrived* (``arrived_snr_db``): the file runs as on a device, with every loss in front of the layer.
 
 Pairs are made by weight names and op order, never by names of activations; see `export.layers_pairs`.
@@ -183,6 +183,10 @@ class _Stepper:
         NbRuntime(model)  # says by name what it does not know, before anything is run
         self._params = model.params
         self._pairs = {p.index: p for p in pairs}
+        self._scales = {
+            p.index: _arriving_scale(model.ops, p.index, p.reads) if _reads_int8(model.ops[p.index]) else None
+            for p in pairs
+        }
         self._feed = next(op.outputs["Out"][0] for op in model.ops if op.type == "feed")
         self._steps: list[tuple[int, Op, Step]] = [
             (i, op, BUILDERS[op.type](Site(i, op, model.params)))
@@ -205,23 +209,37 @@ class _Stepper:
                 p = self._pairs.get(index)
                 if p is not None and index in given:
                     _require_size(p, given[index], env[p.reads])
-                    env[p.reads] = _as_input(op, given[index]).reshape(env[p.reads].shape)
+                    env[p.reads] = self._as_input(index, given[index]).reshape(env[p.reads].shape)
                 step(env)
                 if p is not None:
                     scale = output_scale(op)
                     found[index] = env[p.writes].copy() if scale is None else env[p.writes] * scale
         return found
 
+    def _as_input(self, index: int, x: np.ndarray) -> np.ndarray:
+        """A float tensor as the operator reads it: for int8, integers on the scale they arrive with."""
+        scale = self._scales[index]
+        return x.copy() if scale is None else device_math.to_int8(x * (np.float32(1) / scale))
 
-def _as_input(op: Op, x: np.ndarray) -> np.ndarray:
-    """A float tensor as the operator reads it: for int8, integers on its input scale, as by ``calib``."""
-    if op.kernel is None or op.kernel.precision != "int8":
-        return x.copy()
-    scale = op.attr("Input0_scale")
-    value = scale[0] if isinstance(scale, tuple) else scale
-    if not isinstance(value, (int, float)):
-        raise UnsupportedModel(f"an int8 {op.type} has no Input0_scale")
-    return device_math.to_int8(x * (np.float32(1) / np.float32(value)))
+
+def _reads_int8(op: Op) -> bool:
+    return op.kernel is not None and op.kernel.precision == "int8"
+
+
+def _arriving_scale(ops: Sequence[Op], index: int, name: str) -> np.float32:
+    """The scale of the int8 tensor ``name`` in front of an operator: that of the operator which rounded it.
+
+    It is looked up there, not at the reader (``Input0_scale``): the two must agree, and a file in which they
+    do not has to show it.
+    """
+    for op in reversed(ops[:index]):
+        if name in {n for names in op.outputs.values() for n in names}:
+            scale = output_scale(op)
+            if scale is not None:
+                return scale
+            # An operator that moves int8 values (a reshape) keeps their scale.
+            name = next((op.inputs[slot][0] for slot in ("X", "Input") if op.inputs.get(slot)), name)
+    raise UnsupportedModel(f"nothing says the scale of {name!r}", where=f"op {index} {ops[index].type}")
 
 
 def _require_size(p: Pair, a: np.ndarray, b: np.ndarray) -> None:

@@ -11,8 +11,8 @@ In the program every tensor has a name of its own: the right point is found by w
 
 - what was folded into the ARM operator is passed: the bias, the batch norm, and a conv whose weights are in
   no operator of the ARM file (it was merged into the one before);
-- an activation is passed when the ARM operator carries one (``with_act``, ``activation_type``), else it is
-  an operator of its own and the walk stops in front of it;
+- an activation is passed unless it is an operator of its own in the ARM file. What the operator says of its
+  activation (``with_act``) is not asked: a lost one shall be seen as a loss;
 - the walk never passes a tensor that two operators read: a residual sum is an operator of its own.
 """
 
@@ -106,11 +106,10 @@ def pair(model: NbModel, program: Any) -> tuple[list[Pair], list[str]]:
         op, number = model.ops[index], seen[weight]
         seen[weight] += 1
         others = walk.layers.get(weight, [])
-        end = walk.end(others[number], op) if number < len(others) else None
-        if end is None:
+        if number >= len(others):
             alone.append(layer_name(weight))
             continue
-        name, merged = end
+        name, merged = walk.end(others[number], stop=_activation_follows(model.ops, index))
         pairs.append(
             Pair(index, layer_name(weight), merged, _first(op.inputs, _SOURCES), _first(op.outputs, _RESULTS),
                  _argument(others[number], _SOURCES), name)
@@ -145,21 +144,22 @@ class _Walk:
             if name in model.params
         }
 
-    def end(self, layer: Any, op: Op) -> tuple[str, tuple[str, ...]] | None:
-        """The tensor that the ARM operator writes, and the layers merged into it; None: there is no such."""
+    def end(self, layer: Any, *, stop: bool) -> tuple[str, tuple[str, ...]]:
+        """The tensor that the ARM operator writes, and the layers merged into it.
+
+        Args:
+            stop: in front of the activation.
+        """
         name, merged = _output(layer), []
-        if op.type == "rnn":
+        if layer.type == "rnn":
             return name, ()
         while (after := self._only_reader(name)) is not None and self._is_folded(after, name):
             if after.type in _CONVS:
                 merged.append(layer_name(proto.inputs(after, "Filter")[0]))
             name = _output(after)
-        if not carries_activation(op):
-            return name, tuple(merged)
-        after = self._only_reader(name)
-        if after is None or after.type not in _ACTIVATIONS:
-            return None
-        return _output(after), tuple(merged)
+        if not stop and after is not None and after.type in _ACTIVATIONS:
+            name = _output(after)
+        return name, tuple(merged)
 
     def _only_reader(self, name: str) -> Any | None:
         found = self._readers.get(name, [])
@@ -173,10 +173,15 @@ class _Walk:
         return op.type in _LINEAR or (op.type in _CONVS and not others & self._kept)
 
 
-def carries_activation(op: Op) -> bool:
-    """Whether an operator of an ARM file applies an activation to its result."""
-    kind = op.attr("activation_type") or (op.attr("act_type") if op.attr("with_act") else None)
-    return bool(kind) or bool(op.attr("fuse_relu"))
+def _activation_follows(ops: list[Op], index: int) -> bool:
+    """Whether an operator's output is read by an activation before another operator takes its name."""
+    name = _first(ops[index].outputs, _RESULTS)
+    for op in ops[index + 1 :]:
+        if op.type in _ACTIVATIONS and name in op.inputs.get("X", ()):
+            return True
+        if name in {n for slot in _RESULTS for n in op.outputs.get(slot, ())}:
+            return False
+    return False
 
 
 def _first(slots: dict[str, tuple[str, ...]], names: tuple[str, ...]) -> str:

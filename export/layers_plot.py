@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ _OTHER, _ARRIVED, _WORST = "#999999", "#444444", "#D55E00"
 _MARKED = 5
 _SHOWN_DB = 60.0
 _NAME = 48
+_LINE = 110
 
 
 def draw_layers(layers: Sequence[Mapping[str, Any]], path: Path, *, title: str, reference: str) -> None:
@@ -35,7 +37,8 @@ def draw_layers(layers: Sequence[Mapping[str, Any]], path: Path, *, title: str, 
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _bars(axes, rows)
-    axes.set_title(f"{title}: signal to noise of each layer\nagainst {reference}", fontsize=9, loc="left")
+    words = textwrap.wrap(f"against {reference}", _LINE)
+    axes.set_title("\n".join([f"{title}: signal to noise of each layer", *words]), fontsize=9, loc="left")
     figure.tight_layout()
     data = io.BytesIO()
     canvas.print_png(data)
