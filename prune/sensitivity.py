@@ -18,13 +18,13 @@ from prune.filters import kept_count
 from prune.groups import Group
 from prune.probe import Probe, Reading
 from slim.artifact import read_json, write_json
-from slim.errors import ArtifactError, UsageError
+from slim.errors import ArtifactError
 from slim.progress import Reporter, Silent
+from slim.stage import require_trained
 
 VERSION = 1
 COLLAPSED = 0.5
 """Relative loss at which a curve ends: no plan goes there."""
-_LEAST_SCORE = 5.0
 
 Keep = Callable[[Group, int], list[int]]
 """Group and count -> the channels a criterion keeps."""
@@ -110,7 +110,7 @@ def measure(
     known = _resume(path, key, progress)
     start = time.perf_counter()
     base = probe.baseline()
-    _require_trained(base)
+    require_trained(base.score)
     curves: dict[str, list[Point]] = dict(known.curves) if known else {}
     result = Sensitivity(base.score, curves, key, known.seconds if known else 0.0)
     with progress.task("sensitivity", len(groups)) as task:
@@ -139,14 +139,6 @@ def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Se
         return None
     progress.info(f"{path} holds {len(found.curves)} groups already measured")
     return found
-
-
-def _require_trained(base: Reading) -> None:
-    if not base.score >= _LEAST_SCORE:
-        raise UsageError(
-            f"the model's metric is {base.score:.2f}% before anything is removed, below {_LEAST_SCORE:g}%",
-            remedy="is this checkpoint trained, and does it fit the dictionary and the data?",
-        )
 
 
 def _curve(group: Group, probe: Probe, keep: Keep, ratios: Sequence[float], base: Reading) -> list[Point]:

@@ -105,9 +105,9 @@ def _offers(group: Group, points: Sequence[Point], align: int) -> list[tuple[int
 def _price(point: Point) -> float:
     """Expected damage: the metric's relative loss; the shift of the outputs decides where no line is lost.
 
-    On few lines the metric is coarse, and the shift says more than it. Right answers of 500 lines before any
-    training (128 lines measured): recognizer at 8% fewer FLOPs 85.8 with a weight of 0.05, 85.8 with 0.2, 87.4
-    with 0.5; classifier at 17% fewer 74.6, 81.0, 80.4, and 80.4 with 1.0.
+    On few lines the metric is coarse, and the shift says more than it. Right answers of 500 lines before
+    any training (128 lines measured): recognizer at 8% fewer FLOPs 85.8 with a weight of 0.05, 85.8 with
+    0.2, 87.4 with 0.5; classifier at 17% fewer 74.6, 81.0, 80.4, and 80.4 with 1.0.
     """
     return max(point.loss, 0.0) + _SHIFT_WEIGHT * point.shift
 

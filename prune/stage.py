@@ -20,7 +20,7 @@ from prune.sensitivity import Keep, Sensitivity, measure
 from prune.solve import Choice, by_ratio, for_flops, greedy
 from slim.arch.cuts import apply_cuts
 from slim.errors import ArtifactError, UnsupportedModel, UsageError
-from slim.stage import Check, StageContext
+from slim.stage import Check, StageContext, require_trained
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
@@ -61,6 +61,8 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
     costs = CostModel(bundle.net, groups, shape)
     keep = _keeper(bundle, section.criterion)
     if section.method == "ratio":
+        if ctx.score is not None:
+            require_trained(ctx.score(bundle))
         counts = by_ratio(chosen, section.ratio, section.align)
     else:
         counts = dict(_by_sensitivity(bundle, section, ctx, chosen, costs, keep).kept)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quant import grid, ptq, rules, wrap
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
-from slim.stage import Check, StageContext
+from slim.stage import Check, StageContext, require_trained
 from slim.training.sources import batches
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
         A bundle whose net simulates int8 in eval mode, and whose scheme holds the activation clips and
         the metrics: "float", "calibrated" (right after the quantizers were put in) and "final".
     Raises:
-        UsageError: no calibration or training data was given.
+        UsageError: no calibration or training data was given, or the model's metric is near zero.
         StageFailed: a layer was never fed, or its values are NaN. Diverged: training met NaN.
     """
     if ctx.calibration is None:
@@ -90,7 +90,9 @@ def checks(before: Bundle, after: Bundle, section: QuantSection) -> list[Check]:
 def _measure_start(before: Bundle, after: Bundle, scheme: QuantScheme, ctx: StageContext) -> QuantScheme:
     if ctx.score is None:
         return scheme
-    original, calibrated = ctx.score(before), ctx.score(after)
+    original = ctx.score(before)
+    require_trained(original)
+    calibrated = ctx.score(after)
     ctx.progress.info(f"float {original:.2f} points, calibrated {calibrated:.2f} points")
     if calibrated < COLLAPSE * original:
         ctx.progress.warn(

@@ -79,6 +79,27 @@ def writing(dest: Path) -> Iterator[Path]:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
+    aside = _aside(dest)
+    dest = dest.resolve()
+    try:
+        yield aside
+        _swap(aside, dest)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def require_writable(dest: Path) -> None:
+    """Refuse a ``dest`` that `writing` would refuse, before hours of work go into what it would hold.
+
+    Leaves no trace, but for folders above ``dest`` that did not exist.
+
+    Raises:
+        InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
+    """
+    _aside(dest).rmdir()
+
+
+def _aside(dest: Path) -> Path:
     try:
         dest = dest.resolve()
         _refuse_foreign(dest)
@@ -90,11 +111,7 @@ def writing(dest: Path) -> Iterator[Path]:
         raise InputError(
             f"cannot write here ({error.strerror})", where=dest, remedy="choose another --out"
         ) from error
-    try:
-        yield aside
-        _swap(aside, dest)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return aside
 
 
 def _refuse_foreign(dest: Path) -> None:

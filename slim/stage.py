@@ -8,11 +8,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slim.errors import UsageError
 from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.data.dataset import Dataset, TrainingData
+
+
+LEAST_SCORE = 5.0
+"""Points below which a model has nothing to lose: what a stage would measure on it says nothing."""
+
+
+def require_trained(score: float) -> None:
+    """Refuse to work on a model whose metric, in points, is near zero before anything is done to it.
+
+    >>> require_trained(94.0)
+
+    Raises:
+        UsageError: below `LEAST_SCORE`, or NaN.
+    """
+    if not score >= LEAST_SCORE:
+        raise UsageError(
+            f"the model's metric is {score:.2f}% before anything is done to it, below {LEAST_SCORE:g}%",
+            remedy="is this checkpoint trained, and does it fit the dictionary and the data?",
+        )
 
 
 @dataclass(frozen=True)

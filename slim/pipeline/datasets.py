@@ -5,12 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slim.errors import ConfigError
+from slim.errors import ConfigError, UnsupportedModel
 
 if TYPE_CHECKING:
     from slim.config import Config
     from slim.config.paddleocr import DatasetSection
     from slim.data.dataset import TrainingData
+
+
+def require_lines(kind: str, where: str | None) -> None:
+    """Refuse a detector where text lines are trained on or scored.
+
+    Raises:
+        UnsupportedModel: ``kind`` is det.
+    """
+    if kind == "det":
+        raise UnsupportedModel(
+            "is a detector, which is neither trained nor scored here",
+            where=where,
+            remedy="export it with slim export-nb and compare its tensors with slim check",
+        )
 
 
 def dataset(config: Config, purpose: str, kind: str, seed: int = 0) -> TrainingData:

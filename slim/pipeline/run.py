@@ -137,6 +137,8 @@ class _Runner:
         if not self.fresh and self._done(dest, model, recipe, data):
             self.progress.info(f"{name}: already done in {dest}")
             return
+        if self.fresh:
+            shutil.rmtree(stages.work_folder(dest), ignore_errors=True)
         self.progress.info(f"{name}: {dest}")
         do()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slim import artifact, zoo
 from slim.errors import GateFailed, InputError
 from slim.pipeline import lineage
-from slim.pipeline.datasets import dataset
+from slim.pipeline.datasets import dataset, require_lines
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
 from slim.stage import Check, StageContext
@@ -200,8 +200,10 @@ def _job(
     seed: int,
     progress: Reporter,
 ) -> _Job:
-    bundle = open_model(model, config, progress)
     dest = out or config.out_folder / name
+    artifact.require_writable(dest)
+    bundle = open_model(model, config, progress)
+    require_lines(bundle.spec.kind, bundle.source)
     data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
     def score(candidate: Bundle) -> float:
@@ -209,10 +211,8 @@ def _job(
         result = score_net(candidate, held, min(section.images, len(held)), progress)
         return 100.0 * result.metrics["acc"]
 
-    work = work_folder(dest)
-    work.mkdir(parents=True, exist_ok=True)
     context = StageContext(
-        work,
+        work_folder(dest),
         seed,
         train=data,
         teacher=_original(bundle, config, progress),
