@@ -57,17 +57,20 @@ def read_references(path: Path) -> dict[str, dict[str, Reference]]:
     """
     from slim.config import read_yaml
 
+    if not path.is_file():
+        raise InputError("no such file", where=path, remedy="give the refs.yml as --baseline")
     data = read_yaml(path)
     models = data.get("models")
     if not isinstance(models, Mapping) or not models:
-        raise ConfigError("has no models", where=path, remedy="write it with slim compare --update")
-    return {
-        str(model): {
-            str(name): _reference(entry, f"{path}: {model}.{name}") for name, entry in metrics.items()
-        }
-        for model, metrics in models.items()
-        if isinstance(metrics, Mapping)
-    }
+        raise ConfigError("has no models", where=path, remedy="write models: {NAME: {METRIC: {...}}}")
+    return {str(model): _metrics(metrics, f"{path}: {model}") for model, metrics in models.items()}
+
+
+def _metrics(metrics: Any, where: str) -> dict[str, Reference]:
+    # An entry that is skipped would let its model pass whatever it measures.
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise ConfigError("names no metric", where=where, remedy="write METRIC: {value, tolerance, better}")
+    return {str(name): _reference(entry, f"{where}.{name}") for name, entry in metrics.items()}
 
 
 def _reference(entry: Any, where: str) -> Reference:
