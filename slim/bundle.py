@@ -224,9 +224,11 @@ def _check_head(spec: ModelSpec, state: Mapping[str, npt.NDArray[Any]], path: Pa
     width = head_width(state)
     if spec.kind == "det" or width is None or width == spec.classes:
         return
-    meaning = "dictionary + space + blank" if spec.kind == "rec" else "label_list"
+    meaning, key = "label_list", "label_list"
+    if spec.kind == "rec":
+        meaning, key = "dictionary + space + blank", "character_dict_path and use_space_char"
     raise CheckpointError(
         f"the head has {width} classes, but {meaning} gives {spec.classes}",
         where=path,
-        remedy="set Global.character_dict_path and use_space_char to those of the training",
+        remedy=f"set Global.{key} to those of the training, or give a {spec.kind} model",
     )

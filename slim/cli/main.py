@@ -12,7 +12,7 @@ import click
 
 from slim.cli import common
 from slim.cli.app import app
-from slim.errors import SlimError, StageFailed
+from slim.errors import InputError, SlimError, StageFailed, UsageError
 from slim.shadow import check_shadowing
 
 INTERRUPTED = 130
@@ -60,6 +60,8 @@ def run(args: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code, as_json)
     except BrokenPipeError:
         return 0
+    except OSError as error:  # a full disk, a folder that became read-only: the machine, not a bug of ours
+        return _fail(_os_line(error), UsageError.exit_code, as_json)
     except Exception as error:  # a bug of ours: still one line, the traceback on request
         if os.environ.get(_TRACEBACK):
             raise
@@ -67,8 +69,16 @@ def run(args: Sequence[str]) -> int:
         return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json)
 
 
+def _os_line(error: OSError) -> str:
+    what = f"cannot read or write ({error.strerror or error})"
+    return str(
+        InputError(what, where=error.filename, remedy="check the path, its permissions and free space")
+    )
+
+
 def _click_line(error: click.ClickException) -> str:
-    text = " ".join(error.format_message().split())
+    whole_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
+    text = "no command given" if whole_help else " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     hint = f"; see '{context.command_path} --help'" if context is not None else ""
     return text.rstrip(".") + hint

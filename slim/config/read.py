@@ -19,6 +19,10 @@ MAX_NODES = 20_000
 class _Refused(yaml.YAMLError):
     """The text is YAML, and breaks one of our limits."""
 
+    def __init__(self, what: str, remedy: str = "simplify the file") -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with limits. The pure Python one: too deep ends in an exception, not a crash."""
@@ -50,7 +54,8 @@ def _refuse_bad_keys(node: yaml.MappingNode) -> None:
         if not isinstance(key, yaml.ScalarNode):
             raise _Refused(f"line {line}: a key is a list or mapping, must be a name")
         if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-            raise _Refused(f"line {line}: key {key.value!r} stands twice, first in line {seen[key.value]}")
+            first = seen[key.value]
+            raise _Refused(f"line {line}: key {key.value!r} stands twice, first in line {first}", "keep one")
         seen[key.value] = line
 
 
@@ -90,7 +95,7 @@ def parse_yaml(text: str, where: str) -> Any:
         finally:
             loader.dispose()
     except _Refused as error:
-        raise ConfigError(str(error), where=where, remedy="simplify the file") from error
+        raise ConfigError(str(error), where=where, remedy=error.remedy) from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError(
             f"is not valid YAML, {_fault(error)}", where=where, remedy="correct the line"

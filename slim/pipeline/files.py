@@ -21,7 +21,10 @@ def compact_file(source: Path, dest: Path, lstm_weights: str) -> dict[str, Any]:
     before = read_nb(source)
     after, report = compact(before, lstm_weights=lstm_weights)
     check = verify_equal(before, after, report)
-    write_nb(after, dest)
+    try:
+        write_nb(after, dest)
+    except OSError as error:
+        raise InputError(f"cannot write ({error.strerror})", where=dest) from error
     return {
         "source": str(source),
         "out": str(dest),

@@ -135,7 +135,7 @@ class Checkpoints:
                 raise CheckpointError(
                     f"does not belong to {states_file.name} (missing or sha256 differs)",
                     where=path,
-                    remedy="choose another --out, or remove the folder to start anew",
+                    remedy=f"remove {self.folder} to start anew",
                 )
         weights, optimizer = (_arrays(self._file(name, kind)) for kind in _HASHED)
         return Saved(weights, optimizer, _progress(states, states_file))
@@ -144,7 +144,7 @@ class Checkpoints:
         return InputError(
             f"cannot write checkpoints here ({error.strerror})",
             where=self.folder,
-            remedy="choose another --out or free some space",
+            remedy="choose another folder or free some space",
         )
 
     def _file(self, name: str, kind: str) -> Path:
@@ -183,7 +183,8 @@ class Checkpoints:
         raise CheckpointError(
             f"is a checkpoint of another run (differs in: {', '.join(parts) or 'unknown parts'})",
             where=path,
-            remedy="run it with the recipe, data and seed it was started with, or choose another --out",
+            remedy="run it with the recipe, data and seed it was started with, "
+            f"or remove {path.parent} to start anew",
         )
 
 

@@ -130,7 +130,7 @@ def test_finished_run_is_not_trained_again(kit, tmp_path):
 )
 def test_checkpoint_of_another_run_is_refused_and_the_difference_named(kit, tmp_path, change, named):
     train(kit, kit.net("cls"), recipe(steps=1), out=tmp_path)
-    with pytest.raises(CheckpointError, match=f"another run .*{named}.*another --out") as caught:
+    with pytest.raises(CheckpointError, match=f"another run .*{named}.*to start anew") as caught:
         fit(
             kit.net("cls", change.get("net", 0)),
             change.get("rec", recipe(steps=1)),

@@ -13,8 +13,9 @@ from slim.cli import common
 @click.argument("source", metavar="IN.nb", type=common.PATH)
 @click.argument("dest", metavar="OUT.nb", type=common.PATH)
 @click.option("--lstm-weights", type=click.Choice(["int8", "float"]), default="float", show_default=True)
+@common.seed_option
 @common.json_option
-def command(source: Path, dest: Path, lstm_weights: str, as_json: bool) -> None:
+def command(source: Path, dest: Path, lstm_weights: str, seed: int, as_json: bool) -> None:
     """Drop what no runtime reads and encode the rest densely; the same model gives the same bytes.
 
     \b

@@ -34,8 +34,9 @@ def check(config: str, overrides: tuple[str, ...], files: bool, seed: int, as_js
 
 
 @command.command(name="list")
+@common.seed_option
 @common.json_option
-def list_(as_json: bool) -> None:
+def list_(seed: int, as_json: bool) -> None:
     """Names and files of the shipped configurations."""
     from slim.config import list_configs
     from slim.report import text_table
@@ -46,8 +47,9 @@ def list_(as_json: bool) -> None:
 
 @command.command(name="show")
 @click.argument("name")
+@common.seed_option
 @common.json_option
-def show(name: str, as_json: bool) -> None:
+def show(name: str, seed: int, as_json: bool) -> None:
     """Print a shipped configuration as it is written."""
     from slim.config import find_config
 

@@ -10,10 +10,12 @@ from slim.cli import common
 
 
 @click.group(name="models", invoke_without_command=True)
+@common.seed_option
 @common.json_option
 @click.pass_context
-def command(context: click.Context, as_json: bool) -> None:
+def command(context: click.Context, seed: int, as_json: bool) -> None:
     """List the models that travel with slim (no network needed)."""
+    context.obj = as_json
     if context.invoked_subcommand is not None:
         return
     from slim.report import text_table
@@ -26,11 +28,13 @@ def command(context: click.Context, as_json: bool) -> None:
 
 @command.command(name="show")
 @click.argument("name")
+@common.seed_option
 @common.json_option
-def show(name: str, as_json: bool) -> None:
+@click.pass_obj
+def show(above: bool, name: str, seed: int, as_json: bool) -> None:
     """Where a bundled model comes from and which file it is."""
     data = _facts(name)
-    common.emit(data, as_json, lambda: "\n".join(f"{key}: {value}" for key, value in data.items()))
+    common.emit(data, as_json or above, lambda: "\n".join(f"{key}: {value}" for key, value in data.items()))
 
 
 def _facts(name: str) -> dict[str, object]:

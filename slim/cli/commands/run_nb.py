@@ -13,8 +13,9 @@ from slim.cli import common
 @click.argument("nb", metavar="FILE.nb", type=common.PATH)
 @click.argument("source", metavar="INPUT.npy", type=common.PATH)
 @click.argument("dest", metavar="OUTPUT.npy", type=common.PATH)
+@common.seed_option
 @common.json_option
-def command(nb: Path, source: Path, dest: Path, as_json: bool) -> None:
+def command(nb: Path, source: Path, dest: Path, seed: int, as_json: bool) -> None:
     """Execute an ARM .nb (float or int8) on this PC; INPUT is float32 N x C x H x W.
 
     \b

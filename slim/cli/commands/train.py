@@ -25,7 +25,12 @@ def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int, as
     result = train_model(loaded, strict=strict, seed=seed, progress=reporter)
 
     def text() -> str:
-        best = f"{result['metric']} {result['best_metric']:.4f} at step {result['best_step']}"
-        return f"{result['out']}: {result['steps']} steps, best {best}"
+        bad = result["bad_lines"]
+        counted = "  ".join(f"{name} {count}" for name, count in bad.items())
+        if result["best_metric"] is None:
+            best = "not evaluated (no Eval section)"
+        else:
+            best = f"best {result['metric']} {result['best_metric']:.4f} at step {result['best_step']}"
+        return f"{result['out']}: {result['steps']} steps, {best}\nbad lines: {counted}"
 
     common.emit(result, as_json, text)
