@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import layers, layers_folder, stage, subjects
+from export import bench, layers, layers_folder, stage, subjects
+from export import check as harness
 from export.compare import blocks
 from export.layers import LayerLoss, compare_layers
 from export.layers_pairs import pair
@@ -194,7 +195,7 @@ def test_nan_is_the_worst_and_stays_json(exported_cls: Exported, against_cls: Co
     json.dumps(worst.to_json(), allow_nan=False)
 
 
-def test_report_and_picture(exported_int8: Exported, tmp_path: Path) -> None:
+def test_report_and_picture(exported_int8: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's own way: report.json, both tables and the picture; the bare folder has no manifest."""
     from slim.pipeline.checking import check_artifact
     from slim.progress import Silent
@@ -205,6 +206,7 @@ def test_report_and_picture(exported_int8: Exported, tmp_path: Path) -> None:
     model.params[a], model.params[b] = model.params[b], model.params[a]
     write_nb(model, folder / "model.arm.nb")
     (folder / "model.x86.nb").unlink()
+    monkeypatch.setattr(harness, "latency", lambda runtime, x, runs: bench.latency(runtime, x, runs=1))
     check_artifact(
         folder, None, original="zoo:ch_ppocr_mobile_v2.0_cls", per_layer=True, out=tmp_path / "out", seed=0,
         progress=Silent(),
