@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim.artifact import MANIFEST, verify
-from slim.errors import ArtifactError, ConfigError
+from slim.errors import ArtifactError, ConfigError, InputError
 from slim.pipeline import stages
 from slim.pipeline.checking import check_artifact
 from slim.pipeline.exporting import export_nb
@@ -47,12 +47,13 @@ def run_recipe(
     copied to ``out`` itself. Returns the report of the check.
 
     Raises:
-        ConfigError: a stage is asked for whose section is missing.
+        ConfigError: a stage is asked for whose section is missing. InputError: ``out`` holds foreign files.
     """
     root = out or config.out_folder
     wanted = config.Run.stages if config.Run else ("prune", "quant", "export", "check")
     if "check" in wanted and "export" not in wanted:
         raise ConfigError("Run.stages has check without export", where=config.source, remedy="add export")
+    _refuse_foreign(root)
     config = with_targets(config, targets)
     runner = _Runner(config, root, fresh, seed, progress)
     original = model
@@ -70,6 +71,15 @@ def run_recipe(
     )
     _publish(Path(folder), root)
     return report
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Results are copied to ``root`` itself: somebody's own labels.txt must not be replaced by ours."""
+    found = [name for name in _KEPT if (root / name).exists()]
+    if found and not (root / "export" / MANIFEST).is_file():
+        raise InputError(
+            f"holds {found[0]}, which no run of slim wrote", where=root, remedy="choose another --out"
+        )
 
 
 def with_targets(config: Config, targets: tuple[str, ...] | None) -> Config:

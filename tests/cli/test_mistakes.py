@@ -260,3 +260,12 @@ def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: Capture)
 
     monkeypatch.setattr("slim.zoo.find", full)
     _refused(["models", "show", "x"], "/somewhere: cannot read or write (No space left on device)", capsys)
+
+
+def test_a_run_does_not_replace_somebodys_labels(
+    tmp_path: Path, lines: dict[str, Path], capsys: Capture
+) -> None:
+    (tmp_path / "labels.txt").write_text("mine", encoding="utf-8")
+    args = ["run", "-c", "cls/cls_demo", "--out", str(tmp_path), "-o", *_data(lines["cls"])]
+    _refused(args, "holds labels.txt, which no run of slim wrote", capsys)
+    assert _inside(tmp_path) == {"labels.txt"}
