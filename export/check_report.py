@@ -137,7 +137,12 @@ def rows(
     ):
         if name not in report.latency:
             continue
-        row: dict[str, Any] = {"stage": stage, "latency_ms": report.latency[name].p50_ms}
+        found = report.latency[name]
+        row: dict[str, Any] = {
+            "stage": stage,
+            "latency_ms": found.p50_ms,
+            "latency_p90_ms": found.p90_ms,
+        }
         if net is not None:
             cost = cost_of(net)
             row |= {"params": cost.params, "flops": cost.flops}

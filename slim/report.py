@@ -15,7 +15,7 @@ HEADERS = (
     "x86 nb",
     "accuracy",
     "drop",
-    "latency",
+    "p50 / p90",
 )
 
 LAYER_HEADERS = ("layer", "op", "precision", "SNR dB", "cosine", "max abs", "with all before, dB")
@@ -49,8 +49,14 @@ def _cells(model: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         _bytes(row.get("x86_bytes")),
         _accuracy(row),
         _drop(row.get("drop")),
-        f"{row['latency_ms']:.1f} ms" if row.get("latency_ms") is not None else "-",
+        _latency(row),
     )
+
+
+def _latency(row: Mapping[str, Any]) -> str:
+    if row.get("latency_ms") is None:
+        return "-"
+    return f"{row['latency_ms']:.1f} / {row['latency_p90_ms']:.1f} ms"
 
 
 def _bytes(count: int | None) -> str:
@@ -99,6 +105,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     """Table of the stages, then the checks, then what a reader must know."""
     parts = [text_table(HEADERS, stage_rows(report)), ""]
     parts += [check_line(check) for check in report["checks"]]
+    parts += ["", *_tensor_lines(report)] if report.get("tensors") else []
     parts += [f"note: {note}" for note in report.get("notes", [])]
     if report.get("layers"):
         parts += ["", _layers_line(report), text_table(LAYER_HEADERS, layer_rows(report))]
@@ -109,12 +116,30 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     """The report for a pull request."""
     parts = [f"# {report['model']}", "", markdown_table(HEADERS, stage_rows(report)), "", "## Checks", ""]
     parts += [f"- {check_line(check)}" for check in report["checks"]]
+    if report.get("tensors"):
+        parts += ["", "## Tensors", "", *[f"- {line}" for line in _tensor_lines(report)]]
     if report.get("notes"):
         parts += ["", "## Notes", "", *[f"- {note}" for note in report["notes"]]]
     if report.get("layers"):
         parts += ["", "## Layers", "", _layers_line(report), ""]
         parts += [markdown_table(LAYER_HEADERS, layer_rows(report))]
     return "\n".join(parts) + "\n"
+
+
+def _tensor_lines(report: Mapping[str, Any]) -> list[str]:
+    """Per pair of runtimes the worst of its inputs: distance, angle, share of equal decisions."""
+    lines = []
+    for label, found in report["tensors"].items():
+        distances = [row["max_abs"] for row in found]
+        cosines = [row["cosine"] for row in found]
+        worst = "NaN" if None in distances else f"{max(distances):.3g}"
+        angle = "NaN" if None in cosines else f"{min(cosines):.6f}"
+        agreement = min(row["argmax_agreement"] for row in found)
+        lines.append(
+            f"{label}: max abs {worst}, cosine {angle}, argmax agreement {100 * agreement:.2f}% "
+            f"(worst of {len(found)} inputs)"
+        )
+    return lines
 
 
 def layer_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:

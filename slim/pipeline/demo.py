@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +68,7 @@ def _beside(job: Job, out: Path, fresh: bool, seed: int, progress: Reporter) -> 
     """One job in a process of its own; its lines go on to ``progress``."""
     command = [sys.executable, "-m", "slim", "demo", "--only", job.task, "--out", str(out), "--json"]
     command += ["--seed", str(seed), *(["--fresh"] if fresh else [])]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None and child.stderr is not None
-    for line in child.stderr:
-        progress.info(f"{job.task}  {line.rstrip()}")
-    answer = child.stdout.read()
-    code = child.wait()
+    answer, code = relay(command, lambda line: progress.info(f"{job.task}  {line}"))
     try:
         data = json.loads(answer)
     except ValueError as error:
@@ -82,6 +79,26 @@ def _beside(job: Job, out: Path, fresh: bool, seed: int, progress: Reporter) -> 
         raise failed
     report: dict[str, Any] = data["reports"][0]
     return report
+
+
+def relay(command: list[str], say: Callable[[str], None]) -> tuple[str, int]:
+    """Run a command; its stderr goes to ``say`` line by line, its stdout and exit code are returned.
+
+    stdout goes to a file: a report is larger than a pipe holds, and the child would wait for ever.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+        child = subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True)
+        assert child.stderr is not None
+        try:
+            for line in child.stderr:
+                say(line.rstrip())
+            code = child.wait()
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait()
+        answer.seek(0)
+        return answer.read(), code
 
 
 def _overrides(data: Path) -> list[str]:

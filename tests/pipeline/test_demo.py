@@ -1,0 +1,28 @@
+"""The demo's own process handling and its recipes."""
+
+from __future__ import annotations
+
+import sys
+
+from slim.config import find_config, load_config
+from slim.pipeline.demo import JOBS, _overrides, relay
+from slim.resources import configs_root
+
+
+def test_an_answer_larger_than_a_pipe_does_not_block() -> None:
+    code = "import sys; print('x' * 1_000_000); print('said', file=sys.stderr); sys.exit(3)"
+    heard: list[str] = []
+    answer, ended = relay([sys.executable, "-c", code], heard.append)
+    assert (len(answer.strip()), ended, heard) == (1_000_000, 3, ["said"])
+
+
+def test_the_recipes_name_the_demos_own_folders() -> None:
+    """So that `slim prune -c rec/en_number_demo` works after `make demo`, as the README says."""
+    from pathlib import Path
+
+    for job in JOBS:
+        plain = load_config(find_config(job.config))
+        pointed = load_config(find_config(job.config), _overrides(Path("output/demo/data") / job.task))
+        assert plain.resolved() == pointed.resolved()
+        assert plain.out_folder == Path("output/demo") / plain.name
+    assert configs_root().is_dir()
