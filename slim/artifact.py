@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from slim import __version__
 from slim.errors import ArtifactError, InputError
 from slim.numerics import file_sha256
 
@@ -60,7 +61,7 @@ class Manifest:
 
 def tool_versions() -> dict[str, str]:
     """Versions of the packages results depend on."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "slim": __version__}
     for name in _TOOLS:
         try:
             found[name] = metadata.version(name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
-from slim.errors import InputError
+from slim.errors import CheckpointError, InputError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
@@ -54,10 +53,12 @@ def check_artifact(
     from export import check as harness
     from quant.wrap import float_view
 
-    facts = _facts(folder, progress)
+    manifest = _manifest(folder, progress)
+    facts = manifest.facts if manifest is not None else {}
+    _make(out)
     past = list(facts.get(lineage.LINEAGE, []))
     source = original or (lineage.origin(past) if past else None)
-    before = open_model(source, _for_original(source, config), progress) if source is not None else None
+    before = _before(source, config, progress)
     after = _shipped(past, progress)
     section = _section(config, images)
     found = harness.check(
@@ -73,6 +74,9 @@ def check_artifact(
         seed=seed,
         progress=progress,
     )
+    files = {} if manifest is None else {n: h for n, h in manifest.files.items() if n.endswith(".nb")}
+    if past:
+        past.append({"stage": "export-nb", "before": past[-1]["weights"], "files": files})
     report = assemble(found, past, section, config, seed)
     _write(report, found, out or folder)
     return report
@@ -84,7 +88,8 @@ def assemble(
     """The report: what the harness measured, the model's history, and the flat metrics CI compares."""
     data = found.to_json()
     name = config.name if config is not None else data["model"]
-    stages = _with_history(data["stages"], past)
+    known = found.results.get("original")
+    stages = _with_history(data["stages"], past, known.correct if known is not None else [])
     return {
         "format": FORMAT,
         **data,
@@ -121,7 +126,9 @@ def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
     return metrics
 
 
-def _with_history(rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_history(
+    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: list[bool]
+) -> list[dict[str, Any]]:
     """The stages between original and shipped file, from the manifests, in their place."""
     between = [
         {
@@ -130,6 +137,7 @@ def _with_history(rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> lis
             "flops": entry["flops"],
             "accuracy": entry["metrics"]["acc"],
             "images": entry["images"],
+            "drop": _drop(original, entry.get("correct", "")),
         }
         for entry in past
         if entry.get("metrics")
@@ -138,13 +146,45 @@ def _with_history(rows: list[dict[str, Any]], past: list[dict[str, Any]]) -> lis
     return [*first, *between, *[row for row in rows if row["stage"] != "original"]]
 
 
-def _facts(folder: Path, progress: Reporter) -> Mapping[str, Any]:
+def _drop(original: list[bool], correct: str) -> dict[str, Any] | None:
+    """Paired on the lines both saw; None where the original was not scored on them."""
+    from slim.statistics import paired_drop
+
+    if not correct or len(original) < len(correct):
+        return None
+    return dict(paired_drop(original[: len(correct)], [mark == "1" for mark in correct]).__dict__)
+
+
+def _make(out: Path | None) -> None:
+    """The report's folder, before the work that fills it."""
+    if out is None:
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot write ({error.strerror})", where=out, remedy="choose another --out"
+        ) from error
+
+
+def _manifest(folder: Path, progress: Reporter) -> artifact.Manifest | None:
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, remedy="give a folder written by slim export-nb")
     if not (folder / artifact.MANIFEST).is_file():
         progress.warn(f"{folder} has no manifest: damage to plain weight bytes cannot be seen")
-        return {}
-    return artifact.verify(folder).facts
+        return None
+    return artifact.verify(folder)
+
+
+def _before(source: str | None, config: Config | None, progress: Reporter) -> Bundle | None:
+    if source is None:
+        return None
+    try:
+        return open_model(source, _for_original(source, config), progress)
+    except CheckpointError:
+        raise
+    except InputError as error:
+        raise InputError(error.what, where=error.where, remedy="name the original with --original") from error
 
 
 def _for_original(source: str | None, config: Config | None) -> Config | None:
@@ -191,7 +231,6 @@ def _write(report: dict[str, Any], found: CheckReport, out: Path) -> None:
     from export.check import shipped_name
     from slim.evaluate import write_predictions
 
-    out.mkdir(parents=True, exist_ok=True)
     if found.layers is not None:
         from export.layers_plot import draw_layers
 

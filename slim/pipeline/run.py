@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slim.artifact import MANIFEST, verify
+from slim.artifact import MANIFEST, tool_versions, verify
 from slim.errors import ArtifactError, ConfigError, InputError
 from slim.pipeline import stages
 from slim.pipeline.checking import check_artifact
@@ -93,7 +93,7 @@ def with_targets(config: Config, targets: tuple[str, ...] | None) -> Config:
 
 
 class _Runner:
-    """Does a stage, or finds it done: same recipe, parent, seed, data and tool versions."""
+    """Does a stage, or finds it done: same recipe, parent, seed, data sets and tool versions."""
 
     def __init__(self, config: Config, root: Path, fresh: bool, seed: int, progress: Reporter) -> None:
         self.config, self.root, self.fresh, self.seed, self.progress = config, root, fresh, seed, progress
@@ -161,18 +161,10 @@ class _Runner:
             self.progress.warn(f"{error}: done again")
             return False
         parent = open_model(model, self.config, self.progress).sha256()
-        if (manifest.parent, dict(manifest.recipe), manifest.seed) != (parent, recipe, self.seed):
+        found = manifest.parent, dict(manifest.recipe), manifest.seed, dict(manifest.tools)
+        if found != (parent, recipe, self.seed, tool_versions()):
             return False
-        return not data or dict(manifest.data) == self._data()
-
-    def _data(self) -> dict[str, Any]:
-        from slim.pipeline.datasets import dataset
-
-        kind = self.config.kind
-        return {
-            "train": dataset(self.config, "train", kind, self.seed).describe(),
-            "eval": dataset(self.config, "eval", kind).describe(),
-        }
+        return not data or dict(manifest.data) == stages.described(self.config, self.config.kind, self.seed)
 
 
 def _publish(folder: Path, root: Path, names: Sequence[str] = _KEPT) -> None:

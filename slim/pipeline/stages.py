@@ -82,9 +82,9 @@ class _Job:
         return self.context.train
 
     def finish(
-        self, after: Bundle, checks: list[Check], facts: Mapping[str, Any], files: list[Path]
+        self, after: Bundle, checks: list[Check], facts: Mapping[str, Any], files: list[Path], **steps: Any
     ) -> StageResult:
-        """Score on evaluation lines, write the artifact, clear the work folder."""
+        """Score on evaluation lines, write the artifact with ``steps`` in its lineage, clear the work folder."""
         from slim.bundle import save
         from slim.config import CheckSection
 
@@ -92,7 +92,7 @@ class _Job:
         held_out = dataset(self.config, "eval", after.spec.kind)
         result = score_net(after, held_out, min(limit, len(held_out)), self.context.progress)
         start = self.before.sha256()
-        entry = lineage.entry(self.name, after, result, before=start, out=str(self.dest))
+        entry = lineage.entry(self.name, after, result, before=start, out=str(self.dest.resolve()), **steps)
         with artifact.writing(self.dest) as tmp:
             save(after, tmp)
             for path in files:
@@ -104,7 +104,7 @@ class _Job:
                 recipe=self.section.model_dump(mode="json"),
                 parent=start,
                 seed=self.context.seed,
-                data={"train": self.train.describe(), "eval": held_out.describe()},
+                data=described(self.config, after.spec.kind, self.context.seed),
                 facts={**facts, lineage.LINEAGE: [*lineage.of(self.before), entry]},
             )
         shutil.rmtree(self.context.work, ignore_errors=True)
@@ -114,7 +114,7 @@ class _Job:
 def prune(
     config: Config, *, model: str | None, out: Path | None, seed: int, progress: Reporter
 ) -> StageResult:
-    """Cut, re-estimate BatchNorm, finetune, save.
+    """Cut, correct BatchNorm, finetune, save.
 
     Raises:
         UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
@@ -128,8 +128,10 @@ def prune(
     pruned = stage.apply(job.before, plan)
     checks = stage.checks(job.before, pruned, section)
     StageResult("prune", job.dest, checks, {}).require()
-    _recover(pruned, section, job)
-    return job.finish(pruned, checks, {"plan": plan.rows()}, [job.context.work / SENSITIVITY])
+    cut = pruned.sha256()
+    steps = _recover(pruned, section, job)
+    kept = [job.context.work / SENSITIVITY]
+    return job.finish(pruned, checks, {"plan": plan.rows()}, kept, cut_weights=cut, finetune_steps=steps)
 
 
 def quant(
@@ -151,11 +153,19 @@ def quant(
     quantized = stage.apply(job.before, scheme, section, job.context)
     checks = stage.checks(job.before, quantized, section)
     StageResult("quant", job.dest, checks, {}).require()
-    return job.finish(quantized, checks, {}, [])
+    recipe = section.Finetune if section.mode == "qat" else None
+    return job.finish(quantized, checks, {}, [], finetune_steps=recipe.steps if recipe is not None else 0)
 
 
-def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> None:
-    """BatchNorm statistics of the smaller net, then training towards the original's outputs."""
+def described(config: Config, kind: str, seed: int) -> dict[str, Any]:
+    """Path, count and hash of every data set a stage may look at, for its manifest and for resuming."""
+    held = config.Calibration or config.Train
+    names = ["train", "eval", *(["calibration"] if held is not None else [])]
+    return {name: dataset(config, name, kind, 0 if name == "eval" else seed).describe() for name in names}
+
+
+def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> int:
+    """BatchNorm statistics of the smaller net, then training; gives the number of steps."""
     from slim.arch.cuts import apply_cuts
     from slim.config import TrainRecipe
     from slim.training import correct_bn, fit
@@ -173,8 +183,8 @@ def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> None:
             progress=context.progress,
         )
     if recipe is None:
-        return
-    fit(
+        return 0
+    done = fit(
         pruned.net,
         recipe,
         batches(pruned.spec, job.train, recipe, context.seed),
@@ -185,6 +195,7 @@ def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> None:
         seed=context.seed,
     )
     pruned.net.eval()
+    return done.steps
 
 
 def _teacher(context: StageContext, before: Bundle) -> Bundle:

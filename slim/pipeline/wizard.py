@@ -21,11 +21,14 @@ _STEPS = 200
 _BATCH = 32
 
 
-def recipe_for(model: str, data: Path, overrides: Sequence[str], progress: Reporter) -> Config:
+def recipe_for(
+    model: str, data: Path, overrides: Sequence[str], progress: Reporter, out: Path | None = None
+) -> Config:
     """The default recipe for a model: light pruning, QAT, ARM file, check on lines training never saw.
 
     The label file is split once by the hash of each line (one in five is kept for evaluation), so that
-    the same file always splits the same way; the two halves are written to ``output/<model>/data``.
+    the same file always splits the same way; the halves are written to ``data`` in ``out``, by default
+    ``output/<model>``.
 
     Raises:
         InputError: the label file has fewer than 20 lines.
@@ -34,7 +37,7 @@ def recipe_for(model: str, data: Path, overrides: Sequence[str], progress: Repor
 
     bundle = open_model(model, None, progress)
     spec = bundle.spec
-    folder = Path("output") / spec.name
+    folder = out or Path("output") / spec.name
     train, held = _split(data, folder / "data")
     progress.info(f"{data}: {train[1]} lines for training, {held[1]} for evaluation, in {folder / 'data'}")
     finetune = {"steps": _STEPS, "batch_size": _BATCH, "lr": 5e-4, "warmup_steps": 20, "distill": 0.5}

@@ -60,11 +60,17 @@ def test_it_leaves_what_an_app_and_a_ci_need(done: tuple[Path, list[str]]) -> No
 
 def test_the_report_lists_the_steps_with_their_weights(done: tuple[Path, list[str]]) -> None:
     report = _report(done[0])
-    assert [step["stage"] for step in report["steps"]] == ["float", "prune", "quant"]
+    assert [step["stage"] for step in report["steps"]] == ["float", "prune", "quant", "export-nb"]
+    assert report["steps"][1]["finetune_steps"] == report["steps"][2]["finetune_steps"] == 2
+    assert report["steps"][1]["cut_weights"] not in (
+        report["steps"][0]["weights"],
+        report["steps"][1]["weights"],
+    )
+    assert set(report["steps"][3]["files"]) == {"model.arm.nb", "model.x86.nb"}
     assert report["steps"][0]["source"] == "zoo:ch_ppocr_mobile_v2.0_cls"
     assert report["steps"][1]["before"] == report["steps"][0]["weights"]
     assert report["steps"][2]["before"] == report["steps"][1]["weights"]
-    assert len({step["weights"] for step in report["steps"]}) == 3
+    assert len({step["weights"] for step in report["steps"][:3]}) == 3
     stages = [row["stage"] for row in report["stages"]]
     assert stages == ["original", "prune", "quant", "inference", "arm nb", "x86 nb"]
     assert report["metrics"]["flops"] < 0.85 * report["stages"][0]["flops"]

@@ -45,7 +45,7 @@ def command(
     if config is None:
         if model is None or data is None:
             raise click.UsageError("give -c CFG, or --model and --data")
-        loaded = recipe_for(model, data, overrides, reporter)
+        loaded = recipe_for(model, data, overrides, reporter, out)
     else:
         if data is not None:
             raise click.UsageError(
