@@ -5,8 +5,8 @@
 Reference: the float inference program in Paddle's Predictor, ir_optim on, oneDNN off, batch 1, whichever of 1
 and 2 threads is faster. Candidates: int8 and float ARM files as `opt` writes them (tests/golden/nb), executed
 in batches. All take turns within each round, so that other load on the machine meets all of them alike; the
-ratio is of times per image. Processor time (all threads) stands beside it: other load moves it less. Exit code
-1 when a ratio of medians is above the bound.
+ratio is of times per image. Processor time (all threads) stands beside it: other load moves it less. Exit
+code 1 when a ratio of medians is above the bound.
 """
 
 from __future__ import annotations
