@@ -84,7 +84,7 @@ class _Job:
     def finish(
         self, after: Bundle, checks: list[Check], facts: Mapping[str, Any], files: list[Path], **steps: Any
     ) -> StageResult:
-        """Score on evaluation lines, write the artifact with ``steps`` in its lineage, clear the work folder."""
+        """Score on evaluation lines, write the artifact (``steps`` into its lineage), clear up."""
         from slim.bundle import save
         from slim.config import CheckSection
 

@@ -186,9 +186,7 @@ def test_another_net_is_not_the_original(exported_cls: Exported) -> None:
     """Pruned or trained on: the distance to the original is shown, but only its texts are judged."""
     other = exported_cls.bundle.clone()
     other.net.head.fc.bias.set_value(paddle.to_tensor([0.5, -0.5]))
-    report = run(
-        exported_cls, original=replace(other, source="other"), baseline=exported_cls.folder, data=None
-    )
+    report = run(exported_cls, original=replace(other, source="other"), data=None)
     label = "inference program against the original"
     assert max(row.max_abs for row in report.tensors[label]) > 1e-2
     assert not any(check.name.startswith(f"{label}: largest") for check in report.checks)
