@@ -60,10 +60,21 @@ def seed_option(function: F) -> F:
     return click.option(
         "--seed",
         type=click.IntRange(0, 2**31 - 1),
-        default=DEFAULT_SEED,
-        show_default=True,
-        help="Random seed.",
+        help=f"Random seed; default: Global.seed of the config, else {DEFAULT_SEED}.",
     )(function)
+
+
+def seed_of(given: int | None, config: Config | None = None) -> int:
+    """The seed of a command: --seed, else the configuration's, else the default.
+
+    >>> seed_of(None), seed_of(7)
+    (2021, 7)
+    """
+    if given is not None:
+        return given
+    if config is not None and config.Global.seed is not None:
+        return config.Global.seed
+    return DEFAULT_SEED
 
 
 def config_options(required: bool = True) -> Callable[[F], F]:

@@ -98,3 +98,11 @@ def test_compare_turns_red_on_a_damaged_model(tmp_path: Path, capsys: pytest.Cap
             main(["compare", "--baseline", str(refs), str(report)])
         assert ended.value.code == code
     assert "1 of 1 comparisons failed" in capsys.readouterr().err
+
+
+def test_the_seed_is_the_options_then_the_configs() -> None:
+    from slim.config import config_from
+
+    config = config_from({"Global": {"seed": 5}})
+    found = [common.seed_of(None), common.seed_of(None, config), common.seed_of(3, config)]
+    assert found == [common.DEFAULT_SEED, 5, 3]

@@ -40,7 +40,7 @@ def command(
     runtime_version: str | None,
     per_layer: bool,
     out: Path | None,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Prove the .nb files of an artifact against their original: tensors, images, text.
@@ -64,7 +64,7 @@ def command(
         runtime_version=runtime_version,
         per_layer=per_layer,
         out=out,
-        seed=seed,
+        seed=common.seed_of(seed, loaded),
         progress=reporter,
     )
     common.emit(report, as_json, lambda: report_text(report))

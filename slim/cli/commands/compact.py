@@ -15,7 +15,7 @@ from slim.cli import common
 @click.option("--lstm-weights", type=click.Choice(["int8", "float"]), default="float", show_default=True)
 @common.seed_option
 @common.json_option
-def command(source: Path, dest: Path, lstm_weights: str, seed: int, as_json: bool) -> None:
+def command(source: Path, dest: Path, lstm_weights: str, seed: int | None, as_json: bool) -> None:
     """Drop what no runtime reads and encode the rest densely; the same model gives the same bytes.
 
     \b

@@ -14,7 +14,7 @@ from slim.cli import common
 @click.option("--baseline", type=common.PATH, required=True, help="refs.yml with values and tolerances.")
 @common.seed_option
 @common.json_option
-def command(reports: tuple[Path, ...], baseline: Path, seed: int, as_json: bool) -> None:
+def command(reports: tuple[Path, ...], baseline: Path, seed: int | None, as_json: bool) -> None:
     """Compare report.json files with stored references; exit 1 on a regression or a missing model.
 
     \b

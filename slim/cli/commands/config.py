@@ -20,7 +20,7 @@ def command() -> None:
 @click.option("--files", is_flag=True, help="Also check that the paths it names exist.")
 @common.seed_option
 @common.json_option
-def check(config: str, overrides: tuple[str, ...], files: bool, seed: int, as_json: bool) -> None:
+def check(config: str, overrides: tuple[str, ...], files: bool, seed: int | None, as_json: bool) -> None:
     """Print the resolved configuration as JSON, or the error."""
     import json
 
@@ -36,7 +36,7 @@ def check(config: str, overrides: tuple[str, ...], files: bool, seed: int, as_js
 @command.command(name="list")
 @common.seed_option
 @common.json_option
-def list_(seed: int, as_json: bool) -> None:
+def list_(seed: int | None, as_json: bool) -> None:
     """Names and files of the shipped configurations."""
     from slim.config import list_configs
     from slim.report import text_table
@@ -49,7 +49,7 @@ def list_(seed: int, as_json: bool) -> None:
 @click.argument("name")
 @common.seed_option
 @common.json_option
-def show(name: str, seed: int, as_json: bool) -> None:
+def show(name: str, seed: int | None, as_json: bool) -> None:
     """Print a shipped configuration as it is written."""
     from slim.config import find_config
 

@@ -22,13 +22,13 @@ from slim.cli import common
 @click.option("--fresh", is_flag=True, help="Do every stage again, also those already done.")
 @common.seed_option
 @common.json_option
-def command(out: Path, only: str | None, fresh: bool, seed: int, as_json: bool) -> None:
+def command(out: Path, only: str | None, fresh: bool, seed: int | None, as_json: bool) -> None:
     """Prune, finetune, quantize, export and check both bundled models, from nothing."""
     from slim.pipeline.demo import run_demo
     from slim.report import HEADERS, check_line, stage_rows, text_table
 
     start = time.monotonic()
-    reports = run_demo(out, only=only, fresh=fresh, seed=seed, progress=common.reporter())
+    reports = run_demo(out, only=only, fresh=fresh, seed=common.seed_of(seed), progress=common.reporter())
     seconds = time.monotonic() - start
 
     def text() -> str:

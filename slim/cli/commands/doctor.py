@@ -10,7 +10,7 @@ from slim.cli import common
 @click.command(name="doctor")
 @common.seed_option
 @common.json_option
-def command(seed: int, as_json: bool) -> None:
+def command(seed: int | None, as_json: bool) -> None:
     """Versions found and needed, and what each missing piece disables; exit 3 when something is missing."""
     from slim.doctor import diagnose
     from slim.errors import ToolMissing

@@ -24,7 +24,7 @@ def command(
     data: Path | None,
     images: int | None,
     predictions: Path | None,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Score a model (float, pruned or quantized) on a label file.
@@ -38,7 +38,13 @@ def command(
     reporter = common.reporter()
     loaded = common.load_optional(config, overrides, reporter)
     result = evaluate_model(
-        loaded, model=model, data=data, images=images, predictions=predictions, seed=seed, progress=reporter
+        loaded,
+        model=model,
+        data=data,
+        images=images,
+        predictions=predictions,
+        seed=common.seed_of(seed, loaded),
+        progress=reporter,
     )
 
     def text() -> str:

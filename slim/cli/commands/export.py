@@ -22,7 +22,7 @@ def command(
     overrides: tuple[str, ...],
     model: str | None,
     out: Path,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Write inference.pdmodel / .pdiparams, run them again and compare with the net.
@@ -36,7 +36,11 @@ def command(
     reporter = common.reporter()
     loaded = common.load_optional(config, overrides, reporter)
     result = export_inference(
-        common.one_model(model_argument, model), loaded, out=out, seed=seed, progress=reporter
+        common.one_model(model_argument, model),
+        loaded,
+        out=out,
+        seed=common.seed_of(seed, loaded),
+        progress=reporter,
     )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))
     result.require()

@@ -24,7 +24,7 @@ def command(
     model: str | None,
     target: str | None,
     out: Path,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Write model.arm.nb / model.x86.nb with labels.txt and preprocess.json.
@@ -42,7 +42,7 @@ def command(
         loaded,
         out=out,
         targets=common.targets(target),
-        seed=seed,
+        seed=common.seed_of(seed, loaded),
         progress=reporter,
     )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))

@@ -15,7 +15,7 @@ from slim.cli import common
 @click.option("--plot", type=common.PATH, metavar="OUT.svg", help="Draw the graph, precision by colour.")
 @common.seed_option
 @common.json_option
-def command(nb: Path, plot: Path | None, seed: int, as_json: bool) -> None:
+def command(nb: Path, plot: Path | None, seed: int | None, as_json: bool) -> None:
     """Version, target, kernels, bytes by section and type, what stayed float and why.
 
     \b

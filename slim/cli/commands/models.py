@@ -13,7 +13,7 @@ from slim.cli import common
 @common.seed_option
 @common.json_option
 @click.pass_context
-def command(context: click.Context, seed: int, as_json: bool) -> None:
+def command(context: click.Context, seed: int | None, as_json: bool) -> None:
     """List the models that travel with slim (no network needed)."""
     context.obj = as_json
     if context.invoked_subcommand is not None:
@@ -31,7 +31,7 @@ def command(context: click.Context, seed: int, as_json: bool) -> None:
 @common.seed_option
 @common.json_option
 @click.pass_obj
-def show(above: bool, name: str, seed: int, as_json: bool) -> None:
+def show(above: bool, name: str, seed: int | None, as_json: bool) -> None:
     """Where a bundled model comes from and which file it is."""
     data = _facts(name)
     common.emit(data, as_json or above, lambda: "\n".join(f"{key}: {value}" for key, value in data.items()))

@@ -23,7 +23,7 @@ def command(
     model: str | None,
     out: Path | None,
     show_groups: bool,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Cut whole groups of filters (FPGM, L1, L2), correct BatchNorm, finetune.
@@ -39,7 +39,7 @@ def command(
         return
     from slim.pipeline import stages
 
-    result = stages.prune(loaded, model=model, out=out, seed=seed, progress=reporter)
+    result = stages.prune(loaded, model=model, out=out, seed=common.seed_of(seed, loaded), progress=reporter)
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))
 
 

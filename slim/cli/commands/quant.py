@@ -22,7 +22,7 @@ def command(
     model: str | None,
     out: Path | None,
     mode: str | None,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Quantize a float or pruned model to int8.
@@ -35,5 +35,7 @@ def command(
 
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
-    result = stages.quant(loaded, model=model, out=out, mode=mode, seed=seed, progress=reporter)
+    result = stages.quant(
+        loaded, model=model, out=out, mode=mode, seed=common.seed_of(seed, loaded), progress=reporter
+    )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))

@@ -28,7 +28,7 @@ def command(
     target: str | None,
     out: Path | None,
     fresh: bool,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Prune, quantize, export and check by one recipe; stages already done are not done again.
@@ -54,7 +54,13 @@ def command(
         loaded = common.load(config, overrides, reporter)
     targets = common.targets(target)
     report = run_recipe(
-        loaded, model=model, out=out, targets=targets, fresh=fresh, seed=seed, progress=reporter
+        loaded,
+        model=model,
+        out=out,
+        targets=targets,
+        fresh=fresh,
+        seed=common.seed_of(seed, loaded),
+        progress=reporter,
     )
     common.emit(report, as_json, lambda: report_text(report))
     common.gate(report)

@@ -15,7 +15,7 @@ from slim.cli import common
 @click.argument("dest", metavar="OUTPUT.npy", type=common.PATH)
 @common.seed_option
 @common.json_option
-def command(nb: Path, source: Path, dest: Path, seed: int, as_json: bool) -> None:
+def command(nb: Path, source: Path, dest: Path, seed: int | None, as_json: bool) -> None:
     """Execute an ARM .nb (float or int8) on this PC; INPUT is float32 N x C x H x W.
 
     \b

@@ -35,7 +35,7 @@ def command(
     evaluation: int,
     calib: int,
     fonts: Path | None,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Render text lines in PaddleOCR's label-file form, byte for byte the same for a seed.
@@ -45,6 +45,7 @@ def command(
     """
     from slim.synth import synthesize
 
+    seed = common.seed_of(seed)
     counts = {"train": train, "eval": evaluation, "calib": calib}
     manifest = synthesize(task, out, counts, seed, fonts, common.reporter())
 

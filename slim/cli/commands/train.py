@@ -12,7 +12,7 @@ from slim.cli import common
 @click.option("--strict", is_flag=True, help="One bad image or character stops; default: above 0.1%.")
 @common.seed_option
 @common.json_option
-def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int, as_json: bool) -> None:
+def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int | None, as_json: bool) -> None:
     """Train by a PaddleOCR config; a stopped run in Global.save_model_dir goes on where it was.
 
     \b
@@ -22,7 +22,7 @@ def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int, as
 
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
-    result = train_model(loaded, strict=strict, seed=seed, progress=reporter)
+    result = train_model(loaded, strict=strict, seed=common.seed_of(seed, loaded), progress=reporter)
 
     def text() -> str:
         bad = result["bad_lines"]
