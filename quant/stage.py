@@ -9,7 +9,7 @@ from quant import grid, ptq, rules, wrap
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
-from slim.training.sources import batches
+from slim.training.sources import batches, tell_bad_lines
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
@@ -111,7 +111,7 @@ def _train(
         raise UsageError(
             "no training data for mode qat", remedy="add a Train section or set Quant.mode to ptq"
         )
-    source = batches(work.spec, ctx.train, recipe, ctx.seed)
+    source = batches(work.spec, ctx.train, recipe, ctx.seed, strict=ctx.strict)
     scheme, _ = qat.train(
         work,
         scheme,
@@ -123,6 +123,7 @@ def _train(
         progress=ctx.progress,
         seed=ctx.seed,
     )
+    tell_bad_lines(source, ctx.progress)
     if ctx.score is None:
         return scheme
     final = ctx.score(work)

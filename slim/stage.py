@@ -96,6 +96,7 @@ class StageContext:
         teacher: the float original, whose outputs finetuning may be drawn to.
         calibration: data set calibration draws from; never the evaluation set.
         score: the task metric of a model in percent, on held-out lines.
+        strict: one bad training line is an error.
         cost: what the model costs in the unit the recipe's budget is written in.
     """
 
@@ -106,4 +107,5 @@ class StageContext:
     calibration: Dataset | None = None
     score: Callable[[Bundle], float] | None = None
     cost: Callable[[Bundle], float] | None = None
+    strict: bool = False
     progress: Reporter = field(default_factory=Silent)

@@ -64,6 +64,13 @@ def seed_option(function: F) -> F:
     )(function)
 
 
+def strict_option(function: F) -> F:
+    """--strict: no tolerance for bad training lines."""
+    return click.option(
+        "--strict", is_flag=True, help="One bad image or character in training stops; default: above 0.1%."
+    )(function)
+
+
 def seed_of(given: int | None, config: Config | None = None) -> int:
     """The seed of a command: --seed, else the configuration's, else the default.
 

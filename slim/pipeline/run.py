@@ -40,6 +40,7 @@ def run_recipe(
     fresh: bool,
     seed: int,
     progress: Reporter,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Prune, quantize, export and check; the float original is exported with the same options beside them.
 
@@ -55,7 +56,7 @@ def run_recipe(
         raise ConfigError("Run.stages has check without export", where=config.source, remedy="add export")
     _refuse_foreign(root)
     config = with_targets(config, targets)
-    runner = _Runner(config, root, fresh, seed, progress)
+    runner = _Runner(config, root, fresh, seed, strict, progress)
     original = model
     for name in ("prune", "quant"):
         if name in wanted:
@@ -95,8 +96,11 @@ def with_targets(config: Config, targets: tuple[str, ...] | None) -> Config:
 class _Runner:
     """Does a stage, or finds it done: same recipe, parent, seed, data sets and tool versions."""
 
-    def __init__(self, config: Config, root: Path, fresh: bool, seed: int, progress: Reporter) -> None:
-        self.config, self.root, self.fresh, self.seed, self.progress = config, root, fresh, seed, progress
+    def __init__(
+        self, config: Config, root: Path, fresh: bool, seed: int, strict: bool, progress: Reporter
+    ) -> None:
+        self.config, self.root, self.fresh, self.seed = config, root, fresh, seed
+        self.strict, self.progress = strict, progress
 
     def stage(self, name: str, model: str | None) -> str:
         dest = self.root / name
@@ -109,11 +113,17 @@ class _Runner:
         do: Callable[[], object]
         if name == "prune":
             do = lambda: stages.prune(  # noqa: E731
-                self.config, model=model, out=dest, seed=self.seed, progress=self.progress
+                self.config, model=model, out=dest, seed=self.seed, progress=self.progress, strict=self.strict
             )
         else:
             do = lambda: stages.quant(  # noqa: E731
-                self.config, model=model, out=dest, mode=None, seed=self.seed, progress=self.progress
+                self.config,
+                model=model,
+                out=dest,
+                mode=None,
+                seed=self.seed,
+                progress=self.progress,
+                strict=self.strict,
             )
         self._once(name, dest, model, section.model_dump(mode="json"), do, data=True)
         return str(dest)

@@ -112,7 +112,13 @@ class _Job:
 
 
 def prune(
-    config: Config, *, model: str | None, out: Path | None, seed: int, progress: Reporter
+    config: Config,
+    *,
+    model: str | None,
+    out: Path | None,
+    seed: int,
+    progress: Reporter,
+    strict: bool = False,
 ) -> StageResult:
     """Cut, correct BatchNorm, finetune, save.
 
@@ -123,7 +129,7 @@ def prune(
     from slim.config import PruneSection
 
     section = config.Prune or PruneSection()
-    job = _job("prune", config, section, model, out, seed, progress)
+    job = _job("prune", config, section, model, out, seed, strict, progress)
     plan = stage.plan(job.before, section, job.context)
     pruned = stage.apply(job.before, plan)
     checks = stage.checks(job.before, pruned, section)
@@ -135,7 +141,14 @@ def prune(
 
 
 def quant(
-    config: Config, *, model: str | None, out: Path | None, mode: str | None, seed: int, progress: Reporter
+    config: Config,
+    *,
+    model: str | None,
+    out: Path | None,
+    mode: str | None,
+    seed: int,
+    progress: Reporter,
+    strict: bool = False,
 ) -> StageResult:
     """Quantize by training or calibration, save.
 
@@ -148,7 +161,7 @@ def quant(
     section = config.Quant or QuantSection()
     if mode is not None:
         section = section.model_copy(update={"mode": mode})
-    job = _job("quant", config, section, model, out, seed, progress)
+    job = _job("quant", config, section, model, out, seed, strict, progress)
     scheme = stage.plan(job.before, section, job.context)
     quantized = stage.apply(job.before, scheme, section, job.context)
     checks = stage.checks(job.before, quantized, section)
@@ -169,7 +182,7 @@ def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> int:
     from slim.arch.cuts import apply_cuts
     from slim.config import TrainRecipe
     from slim.training import correct_bn, fit
-    from slim.training.sources import batches
+    from slim.training.sources import batches, tell_bad_lines
 
     context, recipe = job.context, section.Finetune
     if section.bn_batches:
@@ -184,10 +197,11 @@ def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> int:
         )
     if recipe is None:
         return 0
+    source = batches(pruned.spec, job.train, recipe, context.seed, strict=context.strict)
     done = fit(
         pruned.net,
         recipe,
-        batches(pruned.spec, job.train, recipe, context.seed),
+        source,
         kind=pruned.spec.kind,
         out=context.work / "finetune",
         teacher=_teacher(context, job.before).net if recipe.distill else None,
@@ -195,6 +209,7 @@ def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> int:
         seed=context.seed,
     )
     pruned.net.eval()
+    tell_bad_lines(source, context.progress)
     return done.steps
 
 
@@ -209,6 +224,7 @@ def _job(
     model: str | None,
     out: Path | None,
     seed: int,
+    strict: bool,
     progress: Reporter,
 ) -> _Job:
     dest = out or config.out_folder / name
@@ -229,6 +245,7 @@ def _job(
         teacher=_original(bundle, config, progress),
         calibration=held,
         score=score,
+        strict=strict,
         progress=progress,
     )
     return _Job(name, config, section, bundle, dest, context)

@@ -59,17 +59,15 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
     Starts from Global.pretrained_model, or from random weights when there is none. A run that was stopped
     in the same folder goes on where it was.
     """
-    from slim.data.tolerance import Tolerance
     from slim.evaluate import evaluate
     from slim.training import fit
-    from slim.training.sources import batches
+    from slim.training.sources import batches, tell_bad_lines
 
     require_lines(config.kind, config.source)
     bundle = _start(config, seed, progress)
     kind = bundle.spec.kind
-    tolerance = Tolerance(strict=strict)
     recipe = config.train_recipe()
-    source = batches(bundle.spec, dataset(config, "train", kind, seed), recipe, seed, tolerance=tolerance)
+    source = batches(bundle.spec, dataset(config, "train", kind, seed), recipe, seed, strict=strict)
     held_out = dataset(config, "eval", kind) if config.Eval else None
     out = Path(config.Global.save_model_dir or config.out_folder / "train")
 
@@ -88,6 +86,7 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
         progress=progress,
         seed=seed,
     )
+    tell_bad_lines(source, progress)
     return {
         "out": str(out),
         "steps": result.steps,
@@ -95,7 +94,7 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
         "best_metric": result.best_metric,
         "best_step": result.best_step,
         "resumed_from": result.resumed_from,
-        "bad_lines": tolerance.summary(),
+        "bad_lines": source.tolerance.summary(),
     }
 
 

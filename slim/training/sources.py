@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from slim.config import TrainRecipe
     from slim.data.dataset import TrainingData
     from slim.data.loader import TrainBatches
-    from slim.data.tolerance import Tolerance
+    from slim.progress import Reporter
     from slim.spec import ModelSpec
 
 
@@ -19,16 +19,17 @@ def batches(
     seed: int,
     *,
     augment: bool | None = None,
-    tolerance: Tolerance | None = None,
+    strict: bool = False,
 ) -> TrainBatches:
     """Training batches of ``recipe.batch_size``; rec lines of similar width go together unless it fixes one.
 
     Args:
         augment: overrides the recipe (BatchNorm statistics want images as they are).
-        tolerance: counts bad lines; a fresh one by default.
+        strict: one unreadable image or character outside the dictionary is an error, not 0.1% of them.
     """
     from slim.data.augment import augmentation
     from slim.data.loader import TrainBatches
+    from slim.data.tolerance import Tolerance
 
     wanted = recipe.augment if augment is None else augment
     width: int | Literal["auto"] = recipe.width if recipe.width is not None else "auto"
@@ -39,5 +40,13 @@ def batches(
         seed,
         augment=augmentation(spec.kind) if wanted else None,
         width=width if spec.kind == "rec" else None,
-        tolerance=tolerance,
+        tolerance=Tolerance(strict=strict),
     )
+
+
+def tell_bad_lines(source: TrainBatches, progress: Reporter) -> None:
+    """Warn once about the lines that training had to leave out; quiet when there were none."""
+    counts = {name: count for name, count in source.tolerance.summary().items() if count}
+    if counts:
+        said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+        progress.warn(f"lines left out of training: {said} (of {source.tolerance.total})")

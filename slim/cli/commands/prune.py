@@ -15,6 +15,7 @@ from slim.cli import common
 @common.model_option
 @common.out_option
 @click.option("--show-groups", is_flag=True, help="Print the groups of tied channels and stop.")
+@common.strict_option
 @common.seed_option
 @common.json_option
 def command(
@@ -23,6 +24,7 @@ def command(
     model: str | None,
     out: Path | None,
     show_groups: bool,
+    strict: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -39,7 +41,9 @@ def command(
         return
     from slim.pipeline import stages
 
-    result = stages.prune(loaded, model=model, out=out, seed=common.seed_of(seed, loaded), progress=reporter)
+    result = stages.prune(
+        loaded, model=model, out=out, seed=common.seed_of(seed, loaded), progress=reporter, strict=strict
+    )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))
 
 

@@ -14,6 +14,7 @@ from slim.cli import common
 @common.model_option
 @common.out_option
 @click.option("--mode", type=click.Choice(["qat", "ptq"]), help="Trained or calibrated; default: Quant.mode.")
+@common.strict_option
 @common.seed_option
 @common.json_option
 def command(
@@ -22,6 +23,7 @@ def command(
     model: str | None,
     out: Path | None,
     mode: str | None,
+    strict: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -36,6 +38,12 @@ def command(
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
     result = stages.quant(
-        loaded, model=model, out=out, mode=mode, seed=common.seed_of(seed, loaded), progress=reporter
+        loaded,
+        model=model,
+        out=out,
+        mode=mode,
+        seed=common.seed_of(seed, loaded),
+        progress=reporter,
+        strict=strict,
     )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))

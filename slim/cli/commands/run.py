@@ -18,6 +18,7 @@ from slim.cli import common
 @click.option("--target", default=None, metavar="arm,x86", help="Targets; default: Export.targets.")
 @click.option("--out", type=common.PATH, help="Folder of all stages; default: Run.out or output/<model>.")
 @click.option("--fresh", is_flag=True, help="Do every stage again, also those already done.")
+@common.strict_option
 @common.seed_option
 @common.json_option
 def command(
@@ -28,6 +29,7 @@ def command(
     target: str | None,
     out: Path | None,
     fresh: bool,
+    strict: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,7 @@ def command(
         fresh=fresh,
         seed=common.seed_of(seed, loaded),
         progress=reporter,
+        strict=strict,
     )
     common.emit(report, as_json, lambda: report_text(report))
     common.gate(report)

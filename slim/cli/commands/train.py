@@ -9,7 +9,7 @@ from slim.cli import common
 
 @click.command(cls=common.Command, name="train")
 @common.config_options()
-@click.option("--strict", is_flag=True, help="One bad image or character stops; default: above 0.1%.")
+@common.strict_option
 @common.seed_option
 @common.json_option
 def command(config: str, overrides: tuple[str, ...], strict: bool, seed: int | None, as_json: bool) -> None:
