@@ -115,7 +115,7 @@ def alive(pid: int) -> bool:
 
 
 def gone(pid: int) -> bool:
-    """Whether a killed process is gone within 5 s: the signal takes a moment; on its own it would sleep 60 s."""
+    """Whether a killed process is gone within 5 s: the signal takes a moment; alone it would sleep 60 s."""
     for _ in range(100):
         if not alive(pid):
             return True
