@@ -18,7 +18,7 @@ from export.program import random_input, save_program, verify_program
 from export.runtimes import lite_x86, nb
 from export.runtimes import paddle as predictor
 from slim import artifact, bundle
-from slim.errors import ArtifactError, StageFailed
+from slim.errors import StageFailed
 from slim.numerics import max_abs
 from slim.progress import Reporter, Silent
 from slim.spec import ModelSpec
@@ -179,9 +179,7 @@ def export_nb(
             if target == "arm":
                 selftest.write_selftest(out / NB_FILES[target], seen.input)
             if quantized and target == "x86":
-                notes.append(
-                    "model.x86.nb is the float view of this int8 model: x86 has no usable int8 kernels"
-                )
+                notes.append(FLOAT_VIEW)
             task.advance(target=target, bytes=facts.bytes)
     for note in notes:
         report.info(note)
@@ -290,15 +288,3 @@ def _require(checks: Sequence[Check], what: str, where: Path) -> None:
     failed = [check for check in checks if not check.passed]
     if failed:
         raise StageFailed(f"{what} computes something else: {failed[0].line()}", where=where)
-
-
-def nb_path(folder: Path, target: str) -> Path:
-    """The nb of a target in an exported folder.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    path = folder / NB_FILES[target]
-    if not path.is_file():
-        raise ArtifactError(f"holds no {path.name}", where=folder, remedy=f"export with target {target}")
-    return path

@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-import paddle
 from paddle import nn
 
 from quant.scheme import FloatLayer, LayerScheme, QuantScheme
+from slim.arch.cost import run_hooked
 from slim.errors import ConfigError, UnsupportedModel
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # Every layer with weights a net may hold; each of them ends up in the scheme, quantized or with a reason.
 WEIGHTED = (nn.Conv2D, nn.Conv2DTranspose, nn.Linear, nn.LSTM)
-QUANTIZABLE = ("Conv2D", "Linear")
 
 
 @dataclass(frozen=True)
@@ -148,14 +147,5 @@ def _reached(net: nn.Layer, paths: Iterable[str], input_shape: Sequence[int]) ->
     hooks = []
     for path in paths:
         hooks.append(layers[path].register_forward_pre_hook(lambda layer, inputs, p=path: seen.add(p)))
-    training = net.training
-    net.eval()
-    try:
-        with paddle.no_grad():
-            net(paddle.zeros([1, *input_shape], dtype="float32"))
-    finally:
-        for hook in hooks:
-            hook.remove()
-        if training:
-            net.train()
+    run_hooked(net, input_shape, hooks)
     return seen

@@ -24,7 +24,6 @@ from slim.errors import NbFormatError
 
 VERSION_BYTES = 16
 MAX_PARAMS = 0xFFFF
-_TENSOR_KINDS = (VarKind.LOD_TENSOR,)
 
 
 def write_nb(model: NbModel, path: str | Path) -> int:

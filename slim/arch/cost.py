@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import paddle
@@ -46,6 +47,13 @@ def count(net: nn.Layer, input_shape: Sequence[int]) -> Cost:
         for path, layer in net.named_sublayers()
         if isinstance(layer, (nn.Conv2D, nn.Conv2DTranspose, nn.Linear, nn.LSTM))
     ]
+    run_hooked(net, input_shape, hooks)
+    params = sum(int(np.prod(p.shape)) for p in net.parameters())
+    return Cost(params, sum(layer.flops for layer in found.values()), found)
+
+
+def run_hooked(net: nn.Layer, input_shape: Sequence[int], hooks: Sequence[Any]) -> None:
+    """One inference pass on zeros of C x H x W for forward hooks to see; they are removed, the mode stays."""
     training = net.training
     net.eval()
     try:
@@ -56,8 +64,6 @@ def count(net: nn.Layer, input_shape: Sequence[int]) -> Cost:
             hook.remove()
         if training:
             net.train()
-    params = sum(int(np.prod(p.shape)) for p in net.parameters())
-    return Cost(params, sum(layer.flops for layer in found.values()), found)
 
 
 def _counter(path: str, found: dict[str, LayerCost]):  # type: ignore[no-untyped-def]

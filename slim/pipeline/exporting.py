@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config import Config, ExportSection
 
-INFERENCE_SOURCES = (".pdmodel",)
-
 
 def export_inference(
     model: str | None, config: Config | None, *, out: Path, seed: int, progress: Reporter
