@@ -112,13 +112,17 @@ def exact_parts(weight: Array) -> list[slice]:
 
 
 def product(weight: Array, columns: Array, parts: list[slice]) -> Array:
-    """weight (O x K) times columns (N x K x L); sums of parts are added in float64 and are exact there."""
+    """weight (O x K) times columns (N x K x L), float32; sums of parts are added in float64, exact there.
+
+    The device holds the sum as int32 and converts it to float32, to the nearest (``scvtf`` in
+    ``lite/backends/arm/math/gemm_prepacked_int8.cc``), before it scales: so does this.
+    """
     if len(parts) == 1:
         return np.matmul(weight, columns)
     total = np.zeros((columns.shape[0], weight.shape[0], columns.shape[2]), np.float64)
     for part in parts:
         total += np.matmul(np.ascontiguousarray(weight[:, part]), columns[:, part])
-    return total
+    return total.astype(np.float32)
 
 
 class DenseSum:

@@ -79,12 +79,20 @@ def fc(site: Site) -> Step:
         rows = x.reshape(int(np.prod(lead)), -1)
         if rows.shape[1] != k:
             raise site.unsupported(f"input of shape {list(x.shape)} for weights of {k} x {n}")
-        acc = rows @ flat if len(parts) == 1 else sum(np.float64(rows[:, p] @ flat[p]) for p in parts)
+        acc = rows @ flat if len(parts) == 1 else _exact_sum(rows, flat, parts)
         y = np.empty((rows.shape[0], n), np.float32)
-        finish(np.asarray(acc), y)
+        finish(acc, y)
         env[target] = y.reshape(*lead, n)
 
     return step
+
+
+def _exact_sum(rows: Array, weight: Array, parts: list[slice]) -> Array:
+    """As ``ops_conv.product``: exact, then float32."""
+    total = np.zeros((len(rows), weight.shape[1]), np.float64)
+    for part in parts:
+        total += rows[:, part] @ weight[part]
+    return total.astype(np.float32)
 
 
 def _finish_fc(site: Site, channels: int) -> Finish:

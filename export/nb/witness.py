@@ -2,7 +2,8 @@
 
 The wheel's x86 int8 kernels are wrong for PP-OCR nets and its ARM kernels do nothing, so an int8 ARM file
 cannot be run there. Rewritten to float kernels it can: int8 tensors become integers in float tensors, whose
-sums are exact while they stay below 2**24; scale, bias, activation and rounding become ops of their own
+sums are exact while they stay below 2**24 (larger weights are cut into two digits, see ``_sums``); scale,
+bias, activation and rounding become ops of their own
 (``lite/kernels/host/round_compute.cc`` rounds halves away from zero, as the device does).
 
 Executor and witness share the reader and the rules of docs/NB_FORMAT.md, but no arithmetic: convs, products,
@@ -202,12 +203,16 @@ class _Rewriter:
         if kernel.precision != "int8":
             self._float(op)
             return
-        weight_name, target = op.inputs["Filter"][0], op.outputs["Output"][0]
-        weight = self._integers(weight_name, axis=0)
+        target = op.outputs["Output"][0]
         dropped = ("with_act", "act_type", "enable_int8", "Input0_scale", "Filter0_scale", "Output0_scale")
         attrs = {n: a for n, a in op.attrs.items() if n not in dropped and n != KERNEL_ATTR}
-        inputs = {"Input": self._read(op.inputs["Input"][0]), "Filter": weight}
-        sums = self._emit(f"{op.type}/def/2/1/1", inputs, self._fresh(target), "Output", **attrs)
+        source = self._read(op.inputs["Input"][0])
+
+        def product(weight: str) -> str:
+            inputs = {"Input": source, "Filter": weight}
+            return self._emit(f"{op.type}/def/2/1/1", inputs, self._fresh(target), "Output", **attrs)
+
+        sums = self._sums(op.inputs["Filter"][0], 0, product, target)
         out_scale = self._out_scale(op, "Output0_scale", "int8_out")
         y = self._affine(op, sums, "Filter0_scale", out_scale, 1, target)
         if op.attr("with_act", False):
@@ -219,24 +224,45 @@ class _Rewriter:
         if op.attr("op_type") not in ("matmul", "matmul_v2"):
             raise UnsupportedModel("an fc that does not come from matmul is not known", where=op.type)
         int8 = kernel.precision == "int8"
-        weight = self._integers(op.inputs["W"][0], axis=1) if int8 else self._read(op.inputs["W"][0])
-        no = Attr(AttrType.BOOLEAN, False)
-        inputs = {"X": self._read(op.inputs["Input"][0]), "Y": weight}
-        out = self._fresh(target)
-        y = self._emit("matmul_v2/def/2/1/1", inputs, out, trans_x=no, trans_y=no, alpha=_f(1.0))
+        source, name, no = self._read(op.inputs["Input"][0]), op.inputs["W"][0], Attr(AttrType.BOOLEAN, False)
+
+        def product(weight: str) -> str:
+            inputs, out = {"X": source, "Y": weight}, self._fresh(target)
+            return self._emit("matmul_v2/def/2/1/1", inputs, out, trans_x=no, trans_y=no, alpha=_f(1.0))
+
+        y = self._sums(name, 1, product, target) if int8 else product(self._read(name))
         out_scale = self._out_scale(op, "Out0_scale", "int8out") if int8 else None
         y = self._affine(op, y, "W0_scale" if int8 else None, out_scale, -1, target)
         if op.attr("activation_type", ""):
             y = self._activation(op, str(op.attr("activation_type")), y, out_scale, target)
         self.current[target] = y if out_scale is None else self._rounded(y, target)
 
-    def _integers(self, name: str, axis: int) -> str:
-        """int8 weights as floats; the sum over all axes but ``axis`` must stay exact."""
-        weight = self.model.params[name].astype(np.float32)
+    def _sums(self, name: str, axis: int, product: Callable[[str], str], target: str) -> str:
+        """Integer sums of int8 weights, as float32 holds them.
+
+        Where a sum may pass 2**24 the weight is cut into digits, w = 16 * high + low with both in -8..8: the
+        sums of each digit are exact for up to 16,512 products, and one float addition of the two exact
+        numbers rounds once, to the nearest, like the device's conversion of its int32 (``vcvtq_f32_s32``).
+
+        Args:
+            axis: of the output channels in the weight.
+            product: variable of a weight -> variable of its sums.
+        """
+        weight = self.model.params[name].astype(np.int32)
         rest = tuple(a for a in range(weight.ndim) if a != axis)
-        if np.abs(weight).sum(axis=rest).max(initial=0) * 127 >= _EXACT:
-            raise UnsupportedModel(f"sums of {name!r} may pass 2**24 and would not be exact in float32")
-        return self._param(f"{name}#float", weight)
+        if _largest_sum(weight, rest) < _EXACT:
+            return product(self._param(f"{name}#float", weight.astype(np.float32)))
+        high = (weight + 8) >> 4
+        digits = {"high": high, "low": weight - (high << 4)}
+        if max(_largest_sum(digit, rest) for digit in digits.values()) >= _EXACT:
+            raise UnsupportedModel(f"sums of {name!r} may pass 2**28 and would not be exact in float32")
+        sums = {
+            key: product(self._param(f"{name}#{key}", digit.astype(np.float32)))
+            for key, digit in digits.items()
+        }
+        inputs = {"X": self._scaled(sums["high"], np.float32(16), target), "Y": sums["low"]}
+        axis_attr = Attr(AttrType.INT, -1)
+        return self._emit("elementwise_add/def/2/1/1", inputs, self._fresh(target), axis=axis_attr)
 
     @staticmethod
     def _out_scale(op: Op, name: str, int8_alias: str) -> np.float32 | None:
@@ -289,6 +315,11 @@ class _Rewriter:
     def _rounded(self, x: str, target: str) -> str:
         x = self._emit("round/fp32/1/4/1", {"X": x}, self._fresh(target))
         return self._emit("clip/def/2/1/1", {"X": x}, self._fresh(target), min=_f(-127.0), max=_f(127.0))
+
+
+def _largest_sum(weight: np.ndarray, axes: tuple[int, ...]) -> int:
+    """The largest absolute sum of products with int8 inputs, any output channel."""
+    return int(np.abs(weight).sum(axis=axes).max(initial=0)) * 127
 
 
 def _kernel(op: Op) -> Kernel:

@@ -20,6 +20,7 @@ SHARP = {
     "rec_fp32": 2e-6,
     "rec_int8": 1e-6,
     "rec_int8_lstm8": 1e-6,
+    "det_mv3_fp32": 5e-7,
     "det_mv3_int8": 5e-7,
 }
 
