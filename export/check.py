@@ -21,10 +21,11 @@ from export.check_report import (
 from export.nb.format import read_nb
 from export.program import random_input
 from export.runtimes.base import Runtime
+from export.second_witness import second_witness
 from export.stage import LSTM_INT8_BOUND, NB_FILES
 from export.subjects import Exported
 from slim.bundle import Bundle
-from slim.errors import InputError
+from slim.errors import InputError, UnsupportedModel
 from slim.evaluate import EvalResult, evaluate
 from slim.progress import Reporter, Silent
 from slim.stage import Check
@@ -77,6 +78,7 @@ def check(
             report.warnings.append("detectors are compared on tensors only: the data set was not used")
         elif dataset is not None:
             _images(report, exported, runtimes, dataset, section, progress or Silent())
+            _witness(report, exported, dataset, section, progress)
         x = random_input(nominal_shape(exported.spec), seed)
         for name in ("original", "program", "arm", "x86"):
             if name in runtimes:
@@ -212,6 +214,27 @@ def _images(
         label = f"accuracy lost by {NB_FILES.get(final, 'the inference program')} on {lost.n} images"
         report.checks.append(Check(label, lost.points, section.max_drop, "points"))
         report.differing = differing(report.results["original"], report.results[final])
+
+
+def _witness(
+    report: CheckReport,
+    exported: Exported,
+    dataset: Dataset,
+    section: CheckOptions,
+    progress: Reporter | None,
+) -> None:
+    """An int8 ARM file once more in another engine; a file it cannot hold is said, not passed over."""
+    if not exported.quantized or "arm" not in exported.files or not section.witness_images:
+        return
+    path = exported.files["arm"]
+    try:
+        report.witness = second_witness(
+            path, report.results["arm"], dataset, exported.spec, section.witness_images, progress
+        )
+    except UnsupportedModel as error:
+        report.warnings.append(f"{path.name} was not run in Paddle-Lite x86 as a second witness: {error}")
+    else:
+        report.checks.append(report.witness.check(path.name, section.min_agreement))
 
 
 def shipped_name(report: CheckReport) -> str:

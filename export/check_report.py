@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from export import compare
 from export.bench import Latency
 from export.layers_folder import LayerReport
+from export.second_witness import WitnessReport
 from export.stage import NB_FILES
 from export.subjects import Exported
 from slim.arch.cost import Cost, count
@@ -30,6 +31,8 @@ class CheckOptions(Protocol):
     def images(self) -> int: ...
     @property
     def simulation_images(self) -> int: ...
+    @property
+    def witness_images(self) -> int: ...
     @property
     def max_drop(self) -> float: ...
     @property
@@ -56,6 +59,7 @@ class CheckReport:
         differing: images whose text differs between original and shipped file, at most ``MAX_LISTED``.
         results: name -> scored images, for predictions.jsonl.
         layers: the per-layer comparison, where it was asked for.
+        witness: an int8 ARM file in a second engine.
     """
 
     model: str
@@ -69,6 +73,7 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     results: dict[str, EvalResult] = field(default_factory=dict)
     layers: LayerReport | None = None
+    witness: WitnessReport | None = None
 
     @property
     def passed(self) -> bool:
@@ -87,6 +92,7 @@ class CheckReport:
             "latency": {k: v.to_json() for k, v in self.latency.items()},
             "differing": self.differing,
             "data": self.data,
+            "witness": None if self.witness is None else self.witness.to_json(),
             "notes": self.warnings,
             **(self.layers.to_json() if self.layers is not None else {}),
         }

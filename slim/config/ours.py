@@ -212,6 +212,9 @@ class CheckSection(Section):
     simulation_images: Positive = Field(
         default=500, description="evaluation lines for the slow int8 simulation"
     )
+    witness_images: Count = Field(
+        default=50, description="evaluation lines for the int8 ARM file's arithmetic in Paddle-Lite x86"
+    )
     max_drop: Points = Field(default=1.0, description="most points of metric lost against the original")
     max_abs: Above0 = Field(
         default=1e-4, description="float files: largest difference of an output to the net's"

@@ -79,6 +79,7 @@ class Options:
     lstm_weights: str = "auto"
     images: int = 12
     simulation_images: int = 6
+    witness_images: int = 4
     max_drop: float = 1.0
     max_abs: float = 1e-4
     min_agreement: float = 0.99

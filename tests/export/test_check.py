@@ -14,6 +14,7 @@ import pytest
 from export import bench, check, compare, subjects
 from export.check_report import CheckReport
 from export.nb.format import read_nb, write_nb
+from export.second_witness import second_witness
 from slim import artifact
 from slim.data.dataset import Line
 from slim.errors import ArtifactError, InputError
@@ -78,8 +79,27 @@ def test_int8_folder_is_judged_by_its_arm_file(exported_int8: Exported, exported
     assert found(report, "share of the original's").value < 0.4
     assert found(report, "float view of the program", "largest").value <= 1e-5
     assert report.results["program"].images == 6 and report.results["arm"].images == 12
+    assert report.witness is not None and report.witness.images == 4
+    assert found(report, "same text in Paddle-Lite x86 on 4 images").value == 1.0
+    assert report.to_json()["witness"]["max_abs"] == report.witness.max_abs
     # Quantizers are no parameters and have no multiply-adds.
     assert report.stages[2]["flops"] == report.stages[0]["flops"]
+
+
+def test_second_witness_sees_another_file(
+    exported_int8: Exported, exported_cls: Exported, tmp_path: Path
+) -> None:
+    """The twin: scored images of one file, the x86 runtime runs another."""
+    report = run(exported_int8, original=exported_cls.bundle, baseline=exported_cls.folder)
+    folder = exported_int8.copy(tmp_path / "other")
+    model = read_nb(folder / "model.arm.nb")
+    name = next(op.inputs["W"][0] for op in model.ops if op.type == "fc")
+    model.params[name] = -model.params[name]
+    write_nb(model, folder / "model.arm.nb")
+    shipped = report.results["arm"]
+    other = second_witness(folder / "model.arm.nb", shipped, Turned(), exported_int8.bundle.spec, 4, None)
+    assert other.same_text < other.images == 4
+    assert not other.check("model.arm.nb", 0.99).passed
 
 
 def test_text_recognizer_with_another_width(exported_rec: Exported) -> None:
