@@ -21,6 +21,7 @@ import numpy as np
 
 from export.nb.model import KERNEL_ATTR, Attr, AttrType, AttrValue, Kernel, NbModel, Op, Var, VarKind
 from export.nb.reader import read_nb
+from export.nb.witness_ops import Emitter, number
 from export.nb.writer import write_nb
 from slim.errors import UnsupportedModel
 
@@ -81,16 +82,14 @@ def load(path: str | Path) -> NbWitness:
     return NbWitness(path)
 
 
-class _Rewriter:
+class _Rewriter(Emitter):
     """Builds the new program; each write of a variable gets a name of its own, so that nothing is shared."""
 
     def __init__(self, model: NbModel) -> None:
         if len(model.program.blocks) != 1:
             raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
         self.model = model
-        self.params: dict[str, np.ndarray] = {}
-        self.ops: list[Op] = []
-        self.vars: dict[str, Var] = {}
+        super().__init__()
         self.current: dict[str, str] = {}
         self._rules: dict[str, Callable[[Op], None]] = {
             "conv2d": self._conv, "depthwise_conv2d": self._conv, "fc": self._fc,
@@ -122,30 +121,12 @@ class _Rewriter:
         if name in self.current:
             return self.current[name]
         if name in self.model.params:
-            return self._param(name, self.model.params[name])
+            return self.param(name, self.model.params[name])
         return name
-
-    def _param(self, name: str, array: np.ndarray) -> str:
-        if name not in self.params:
-            self.params[name] = array
-            kind = VarKind.FP32 if array.dtype == np.float32 else VarKind.INT64
-            self.vars[name] = Var(name, VarKind.LOD_TENSOR, kind, tuple(array.shape), persistable=True)
-        return name
-
-    def _fresh(self, name: str) -> str:
-        fresh = f"{name}#{len(self.vars)}"
-        self.vars[fresh] = Var(fresh, VarKind.LOD_TENSOR, VarKind.FP32, ())
-        return fresh
 
     def _write(self, name: str) -> str:
-        self.current[name] = self._fresh(name)
+        self.current[name] = self.fresh(name)
         return self.current[name]
-
-    def _emit(self, kernel: str, inputs: dict[str, str], out: str, slot: str = "Out", **attrs: Attr) -> str:
-        op_type = kernel.split("/")[0]
-        marks = {KERNEL_ATTR: Attr(AttrType.STRING, kernel), **attrs}
-        self.ops.append(Op(op_type, {k: (v,) for k, v in inputs.items()}, {slot: (out,)}, marks))
-        return out
 
     # ops as they are ------------------------------------------------------------------------------------
 
@@ -180,7 +161,7 @@ class _Rewriter:
 
     def _written(self, slot: str, name: str) -> str:
         """A fresh name; only the real result takes over the old one, not XShape, State and their like."""
-        return self._write(name) if slot in ("Out", "Output", "Y") else self._fresh(name)
+        return self._write(name) if slot in ("Out", "Output", "Y") else self.fresh(name)
 
     # int8 ops -------------------------------------------------------------------------------------------
 
@@ -188,13 +169,13 @@ class _Rewriter:
         kernel, source, target = _kernel(op), op.inputs["Input"][0], op.outputs["Out"][0]
         scale = np.float32(_number(op, "scale"))
         if kernel.alias == "fp32_to_int8":
-            x = self._scaled(self._read(source), np.float32(1) / scale, target)
-            self.current[target] = self._rounded(x, target)
+            x = self.scaled(self._read(source), np.float32(1) / scale, target)
+            self.current[target] = self.rounded(x, target)
         elif kernel.alias == "int8_to_fp32" and source in self.model.params:
             floats = self.model.params[source].astype(np.float32) * scale
-            self.current[target] = self._param(f"{target}#float", floats)
+            self.current[target] = self.param(f"{target}#float", floats)
         elif kernel.alias == "int8_to_fp32":
-            self.current[target] = self._scaled(self._read(source), scale, target)
+            self.current[target] = self.scaled(self._read(source), scale, target)
         else:
             raise UnsupportedModel(f"kernel {kernel.text!r} is not known", where=op.type)
 
@@ -210,14 +191,14 @@ class _Rewriter:
 
         def product(weight: str) -> str:
             inputs = {"Input": source, "Filter": weight}
-            return self._emit(f"{op.type}/def/2/1/1", inputs, self._fresh(target), "Output", **attrs)
+            return self.emit(f"{op.type}/def/2/1/1", inputs, self.fresh(target), "Output", **attrs)
 
         sums = self._sums(op.inputs["Filter"][0], 0, product, target)
         out_scale = self._out_scale(op, "Output0_scale", "int8_out")
         y = self._affine(op, sums, "Filter0_scale", out_scale, 1, target)
         if op.attr("with_act", False):
             y = self._activation(op, str(op.attr("act_type")), y, out_scale, target)
-        self.current[target] = y if out_scale is None else self._rounded(y, target)
+        self.current[target] = y if out_scale is None else self.rounded(y, target)
 
     def _fc(self, op: Op) -> None:
         kernel, target = _kernel(op), op.outputs["Out"][0]
@@ -227,15 +208,15 @@ class _Rewriter:
         source, name, no = self._read(op.inputs["Input"][0]), op.inputs["W"][0], Attr(AttrType.BOOLEAN, False)
 
         def product(weight: str) -> str:
-            inputs, out = {"X": source, "Y": weight}, self._fresh(target)
-            return self._emit("matmul_v2/def/2/1/1", inputs, out, trans_x=no, trans_y=no, alpha=_f(1.0))
+            inputs, out = {"X": source, "Y": weight}, self.fresh(target)
+            return self.emit("matmul_v2/def/2/1/1", inputs, out, trans_x=no, trans_y=no, alpha=number(1.0))
 
         y = self._sums(name, 1, product, target) if int8 else product(self._read(name))
         out_scale = self._out_scale(op, "Out0_scale", "int8out") if int8 else None
         y = self._affine(op, y, "W0_scale" if int8 else None, out_scale, -1, target)
         if op.attr("activation_type", ""):
             y = self._activation(op, str(op.attr("activation_type")), y, out_scale, target)
-        self.current[target] = y if out_scale is None else self._rounded(y, target)
+        self.current[target] = y if out_scale is None else self.rounded(y, target)
 
     def _sums(self, name: str, axis: int, product: Callable[[str], str], target: str) -> str:
         """Integer sums of int8 weights, as float32 holds them.
@@ -251,18 +232,16 @@ class _Rewriter:
         weight = self.model.params[name].astype(np.int32)
         rest = tuple(a for a in range(weight.ndim) if a != axis)
         if _largest_sum(weight, rest) < _EXACT:
-            return product(self._param(f"{name}#float", weight.astype(np.float32)))
+            return product(self.param(f"{name}#float", weight.astype(np.float32)))
         high = (weight + 8) >> 4
         digits = {"high": high, "low": weight - (high << 4)}
         if max(_largest_sum(digit, rest) for digit in digits.values()) >= _EXACT:
             raise UnsupportedModel(f"sums of {name!r} may pass 2**28 and would not be exact in float32")
         sums = {
-            key: product(self._param(f"{name}#{key}", digit.astype(np.float32)))
+            key: product(self.param(f"{name}#{key}", digit.astype(np.float32)))
             for key, digit in digits.items()
         }
-        inputs = {"X": self._scaled(sums["high"], np.float32(16), target), "Y": sums["low"]}
-        axis_attr = Attr(AttrType.INT, -1)
-        return self._emit("elementwise_add/def/2/1/1", inputs, self._fresh(target), axis=axis_attr)
+        return self.binary("add", self.scaled(sums["high"], np.float32(16), target), sums["low"], -1, target)
 
     @staticmethod
     def _out_scale(op: Op, name: str, int8_alias: str) -> np.float32 | None:
@@ -271,50 +250,31 @@ class _Rewriter:
     def _affine(
         self, op: Op, x: str, scales: str | None, out_scale: np.float32 | None, axis: int, target: str
     ) -> str:
-        """sums * (w_scale*in_scale[/out_scale]) + bias[/out_scale], per channel."""
-        at = Attr(AttrType.INT, axis)
-        if scales is not None:
-            factor = np.atleast_1d(np.asarray(op.attr(scales), np.float32)) * np.float32(
-                _number(op, "Input0_scale")
-            )
-            factor = factor if out_scale is None else factor / out_scale
-            if factor.size == 1:
-                x = self._scaled(x, factor[0], target)
-            else:
-                name = self._param(self._constant(target), factor)
-                x = self._emit("elementwise_mul/def/2/1/1", {"X": x, "Y": name}, self._fresh(target), axis=at)
+        """sums * (w_scale*in_scale[/out_scale]) + bias[/out_scale], per channel, rounded once."""
+        bias = None
         if op.inputs.get("Bias"):
             bias = self.model.params[op.inputs["Bias"][0]].reshape(-1)
             bias = bias if out_scale is None else bias / out_scale
-            name = self._param(self._constant(target), bias)
-            x = self._emit("elementwise_add/def/2/1/1", {"X": x, "Y": name}, self._fresh(target), axis=at)
-        return x
-
-    def _constant(self, target: str) -> str:
-        return f"{target}#constant{len(self.params)}"
+        if scales is None:
+            return x if bias is None else self.binary("add", x, bias, axis, target)
+        factor = np.atleast_1d(np.asarray(op.attr(scales), np.float32)) * np.float32(
+            _number(op, "Input0_scale")
+        )
+        factor = factor if out_scale is None else factor / out_scale
+        product = self.binary("mul", x, factor, axis, target)
+        return product if bias is None else self.fused_add(x, factor, product, bias, axis, target)
 
     def _activation(self, op: Op, name: str, x: str, out_scale: np.float32 | None, target: str) -> str:
         s = np.float32(1) if out_scale is None else out_scale
         if name == "relu":
-            return self._emit("relu/def/2/1/1", {"X": x}, self._fresh(target))
+            return self.emit("relu/def/2/1/1", {"X": x}, self.fresh(target))
         if name == "hard_swish":
             constants = {
-                key: _f(np.float32(_number(op, f"hard_swish_{key}")) / s)
+                key: number(np.float32(_number(op, f"hard_swish_{key}")) / s)
                 for key in ("threshold", "scale", "offset")
             }
-            return self._emit("hard_swish/def/2/1/1", {"X": x}, self._fresh(target), "Out", **constants)
+            return self.emit("hard_swish/def/2/1/1", {"X": x}, self.fresh(target), "Out", **constants)
         raise UnsupportedModel(f"activation {name!r} behind an int8 op is not known", where=op.type)
-
-    def _scaled(self, x: str, factor: np.float32, target: str) -> str:
-        after = Attr(AttrType.BOOLEAN, True)
-        out = self._fresh(target)
-        return self._emit(
-            "scale/def/2/1/1", {"X": x}, out, scale=_f(factor), bias=_f(0.0), bias_after_scale=after
-        )  # fmt: skip
-
-    def _rounded(self, x: str, target: str) -> str:
-        x = self._emit("round/fp32/1/4/1", {"X": x}, self._fresh(target))
-        return self._emit("clip/def/2/1/1", {"X": x}, self._fresh(target), min=_f(-127.0), max=_f(127.0))
 
 
 def _largest_sum(weight: np.ndarray, axes: tuple[int, ...]) -> int:
@@ -335,7 +295,3 @@ def _number(op: Op, name: str) -> float:
     if not isinstance(value, (int, float)):
         raise UnsupportedModel(f"attribute {name} is missing", where=op.type)
     return float(value)
-
-
-def _f(value: float | np.float32) -> Attr:
-    return Attr(AttrType.FLOAT, float(value))

@@ -31,10 +31,10 @@ from ..conftest import DET, Options
 
 LINES = 200
 INPUT = InputSpec(48, 192)
-# Images of 200: 6 were seen with this seed (largest difference 3.3e-2, same answer). The likely cause, not
-# shown: float operators between the int8 ones sum in another order on x86, and a value in front of a
-# rounding falls on the other side of a half.
-MAX_FLIPPED = 12
+# Images of 200: 2 were seen with this seed (largest difference 2e-3, same answer). With scale and bias
+# rounded twice in the witness there were 6. What is left: the pools in front of squeeze-excite sum in another
+# order on x86, and a value in front of a rounding falls on the other side of a half.
+MAX_FLIPPED = 6
 
 pytestmark = pytest.mark.slow
 
