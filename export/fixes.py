@@ -8,7 +8,7 @@ Paddle, which the tests show by running the program before and after.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -151,16 +151,22 @@ def drop_dead_attrs(program: Any) -> int:
     return count
 
 
-def strip_quantizers(program: Any) -> int:
+def strip_quantizers(program: Any, weights: Collection[str] | None = None) -> int:
     """Quantize-dequantize ops are taken out: the float view of a quantized program.
 
     Assumes: the op maps X to Out of the same shape, as all ``fake_*quantize_dequantize_*`` ops do. Programs
     that store weights as integers (``fake_*dequantize_max_abs``) are refused by `float_program`.
+
+    Args:
+        weights: only those of the layers that own these weights; None: all.
     """
     block, gone = program.blocks[0], []
+    outputs = None if weights is None else _quantizers_of(program, weights)
     renamed: dict[str, str] = {}
     for op in block.ops:
         if op.type in _QUANTIZE_DEQUANTIZE:
+            if outputs is not None and proto.outputs(op, "Out")[0] not in outputs:
+                continue
             source = proto.inputs(op, "X")[0]
             renamed[proto.outputs(op, "Out")[0]] = renamed.get(source, source)
             gone.append(op)
@@ -169,6 +175,21 @@ def strip_quantizers(program: Any) -> int:
         for slot in op.inputs:
             slot.arguments[:] = [renamed.get(name, name) for name in slot.arguments]
     return len(gone)
+
+
+def _quantizers_of(program: Any, weights: Collection[str]) -> set[str]:
+    """Outputs of the quantizers in front of the layers that own ``weights``.
+
+    An input quantizer that another layer reads too stays where it is.
+    """
+    makers = {proto.outputs(op, "Out")[0]: op for op in proto.ops(program) if op.type in _QUANTIZE_DEQUANTIZE}
+    sources = {name: proto.inputs(op, "X")[0] for name, op in makers.items()}
+    found: set[str] = set()
+    for op in proto.ops(program):
+        read = [n for slot in op.inputs for n in slot.arguments if n in makers]
+        if any(sources[name] in weights for name in read):
+            found |= {name for name in read if len(proto.readers(program, name)) == 1}
+    return found
 
 
 PASSES: tuple[Pass, ...] = (
@@ -195,9 +216,11 @@ def fix_program(source: Path, target: Path, passes: tuple[Pass, ...] = PASSES) -
     return counts
 
 
-def float_program(source: Path, target: Path) -> int:
+def float_program(source: Path, target: Path, weights: Collection[str] | None = None) -> int:
     """Write the float view of a quantized program: same weights, no quantization.
 
+    Args:
+        weights: names of the weights of the layers that become float; None: all of them.
     Returns:
         How many quantizers were taken out.
     Raises:
@@ -213,9 +236,10 @@ def float_program(source: Path, target: Path) -> int:
             remedy="export for the target arm only",
         )  # fmt: skip
     params = read_params(proto.params_path(source), [v.name for v in proto.parameters(program)])
-    count = strip_quantizers(program)
-    read = {name for op in proto.ops(program) for slot in op.inputs for name in slot.arguments}
-    kept = [_copied(v) for v in program.blocks[0].vars if not v.persistable or v.name in read | _ENDS]
+    count = strip_quantizers(program, weights)
+    # Written too: a quantizer that stays keeps the variable of its scale.
+    used = {n for op in proto.ops(program) for s in (*op.inputs, *op.outputs) for n in s.arguments}
+    kept = [_copied(v) for v in program.blocks[0].vars if not v.persistable or v.name in used | _ENDS]
     del program.blocks[0].vars[:]
     program.blocks[0].vars.extend(kept)
     proto.write_program(program, proto.model_path(target))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slim.errors import InputError
+from slim.artifact import write_bytes
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 _COLOURS = {"int8": "#0072B2", "float": "#E69F00", "float, int8 weights": "#009E73"}
@@ -42,7 +41,7 @@ def draw_layers(layers: Sequence[Mapping[str, Any]], path: Path, *, title: str, 
     figure.tight_layout()
     data = io.BytesIO()
     canvas.print_png(data)
-    _write(path, data.getvalue())
+    write_bytes(path, data.getvalue())
 
 
 def _bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -90,15 +89,3 @@ def _bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= _NAME else "..." + name[3 - _NAME :]
-
-
-def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"cannot write ({error.strerror})", where=path, remedy="give --out") from error
-    finally:
-        aside.unlink(missing_ok=True)

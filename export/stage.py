@@ -186,6 +186,22 @@ def export_nb(
     return ExportResult(files, program_bytes(prefix), quantized, tool, checks, notes)
 
 
+def arm_file(prefix: Path, options: ExportOptions, dest: Path) -> NbFacts:
+    """Only the ARM file of an inference program: fixed, converted, compacted, run again.
+
+    For searches that try many programs; what ships goes through `export_nb`.
+
+    Args:
+        prefix: of the program, without extension.
+        dest: the nb to write.
+    Raises:
+        As `export_nb`.
+    """
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        facts, _ = _one_target(prefix, preflight(prefix, "arm"), options, Path(folder), dest)
+    return facts
+
+
 def read_spec(folder: Path) -> ModelSpec | None:
     """The spec beside a model; None where the folder has none."""
     path = folder / bundle.SPEC

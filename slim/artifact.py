@@ -230,11 +230,16 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """UTF-8 text aside, then renamed; raises InputError when the folder cannot be written."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Bytes aside, then renamed; raises InputError when the folder cannot be written."""
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(data)
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)

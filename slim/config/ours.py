@@ -173,7 +173,17 @@ class QuantSection(Section):
     moving_rate: Open01 = Field(
         default=0.9, description="qat: memory of the moving average of activation ranges"
     )
-    images: Positive = Field(default=256, description="lines that calibrate activation ranges")
+    images: Positive = Field(
+        default=256, description="lines that calibrate activation ranges, and that the accuracy search scores"
+    )
+    max_drop: Points | None = Field(
+        default=None,
+        description="most accuracy the shipped file may lose, else layers fall back to float; null: any",
+    )
+    relative_drop: Flag = Field(
+        default=False, description="max_drop is percent of the original's accuracy, not points"
+    )
+    analyze: Flag = Field(default=False, description="measure each layer's effect on the shipped file")
     Finetune: TrainRecipe | None = Field(default=None, description="qat: the training; null: calibrate only")
 
     @field_validator("layers")

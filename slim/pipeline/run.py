@@ -120,7 +120,6 @@ class _Runner:
                 self.config,
                 model=model,
                 out=dest,
-                mode=None,
                 seed=self.seed,
                 progress=self.progress,
                 strict=self.strict,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from slim.config import Config, PruneSection
     from slim.data.dataset import TrainingData
     from slim.evaluate import EvalResult
+    from slim.pipeline.searching import Searched
 
 _SCORE_BATCH = 16
 SENSITIVITY = "sensitivity.json"
@@ -145,29 +146,54 @@ def quant(
     *,
     model: str | None,
     out: Path | None,
-    mode: str | None,
     seed: int,
     progress: Reporter,
     strict: bool = False,
+    **options: Any,
 ) -> StageResult:
-    """Quantize by training or calibration, save.
+    """Quantize by training or calibration, search where a drop is given, save.
 
+    Args:
+        options: keys of the Quant section that the command line replaces; None leaves the recipe's.
     Raises:
-        GateFailed: a layer of the scheme is not quantized, or the metric collapsed.
+        GateFailed: a layer of the scheme is not quantized, the metric collapsed, or no layer can stay int8
+            within Quant.max_drop.
     """
     from quant import stage
     from slim.config import QuantSection
 
     section = config.Quant or QuantSection()
-    if mode is not None:
-        section = section.model_copy(update={"mode": mode})
+    section = section.model_copy(update={k: v for k, v in options.items() if v is not None})
     job = _job("quant", config, section, model, out, seed, strict, progress)
     scheme = stage.plan(job.before, section, job.context)
     quantized = stage.apply(job.before, scheme, section, job.context)
+    files: list[Path] = []
+    facts: dict[str, Any] = {}
+    if section.max_drop is not None or section.analyze:
+        found = _searched(job, quantized)
+        quantized, files, facts = found.bundle, found.files, {"search": found.facts}
     checks = stage.checks(job.before, quantized, section)
     StageResult("quant", job.dest, checks, {}).require()
     recipe = section.Finetune if section.mode == "qat" else None
-    return job.finish(quantized, checks, {}, [], finetune_steps=recipe.steps if recipe is not None else 0)
+    steps = recipe.steps if recipe is not None else 0
+    return job.finish(quantized, checks, facts, files, finetune_steps=steps, **facts)
+
+
+def _searched(job: _Job, quantized: Bundle) -> Searched:
+    from slim.pipeline.searching import search
+
+    context = job.context
+    assert context.score is not None
+    return search(
+        context.teacher or job.before,
+        quantized,
+        job.config,
+        job.section,
+        dataset(job.config, "calibration", quantized.spec.kind, context.seed),
+        context.score,
+        context.work,
+        context.progress,
+    )
 
 
 def described(config: Config, kind: str, seed: int) -> dict[str, Any]:

@@ -14,6 +14,14 @@ from slim.cli import common
 @common.model_option
 @common.out_option
 @click.option("--mode", type=click.Choice(["qat", "ptq"]), help="Trained or calibrated; default: Quant.mode.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0.0, 100.0),
+    metavar="P",
+    help="Points the shipped file may lose: layers fall back to float until it holds.",
+)
+@click.option("--relative", is_flag=True, help="--max-drop is percent of the original's accuracy.")
+@click.option("--analyze", is_flag=True, help="Measure each layer's effect on the shipped file.")
 @common.strict_option
 @common.seed_option
 @common.json_option
@@ -23,6 +31,9 @@ def command(
     model: str | None,
     out: Path | None,
     mode: str | None,
+    max_drop: float | None,
+    relative: bool,
+    analyze: bool,
     strict: bool,
     seed: int | None,
     as_json: bool,
@@ -32,6 +43,7 @@ def command(
     \b
     slim quant -c rec/en_number_demo --model output/en_number_demo/prune
     slim quant -c my.yml --mode ptq --out q1
+    slim quant -c my.yml --mode ptq --max-drop 0.5
     """
     from slim.pipeline import stages
 
@@ -41,9 +53,12 @@ def command(
         loaded,
         model=model,
         out=out,
-        mode=mode,
         seed=common.seed_of(seed, loaded),
         progress=reporter,
         strict=strict,
+        mode=mode,
+        max_drop=max_drop,
+        relative_drop=relative or None,
+        analyze=analyze or None,
     )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))

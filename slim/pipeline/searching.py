@@ -1,0 +1,105 @@
+"""slim quant --max-drop and --analyze: the per-layer analysis and the search, scored on shipped files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim.pipeline.shipping import Shipper
+from slim.progress import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quant.search import Found
+    from slim.bundle import Bundle
+    from slim.config import Config, QuantSection
+    from slim.data.dataset import TrainingData
+
+ANALYSIS, PLOT = "quant_analysis.json", "quant_analysis.png"
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The bundle that ships, what was found, and the files that say why."""
+
+    bundle: Bundle
+    facts: dict[str, Any]
+    files: list[Path]
+
+
+def search(
+    original: Bundle,
+    quantized: Bundle,
+    config: Config,
+    section: QuantSection,
+    data: TrainingData,
+    score: Callable[[Bundle], float],
+    work: Path,
+    progress: Reporter,
+) -> Searched:
+    """Analyze the layers where asked for or needed, and let them fall back until the bound holds.
+
+    Args:
+        original: the float original, which the drop is measured against.
+        quantized: calibrated or trained; it is not changed.
+        data: calibration lines, the first ``section.images`` of which are scored: the evaluation set chooses
+            nothing.
+        score: percent of a net's simulation.
+        work: keeps quant_analysis.json, from which a stopped run goes on.
+    Raises:
+        GateFailed: the bound does not hold before every layer is float.
+    """
+    from quant.analysis import Bench, measure
+    from quant.analysis_plot import draw_analysis
+    from quant.fallback import HALVES, only, with_float_layers
+    from quant.scheme import QuantScheme
+    from quant.search import Bound, Search
+    from slim.config import ExportSection
+
+    options = (config.Export or ExportSection()).model_copy(update={"targets": ("arm",)})
+    scheme = QuantScheme.from_json(quantized.scheme or {})
+    images = min(section.images, len(data))
+    key = {
+        "original": original.sha256(),
+        "quantized": quantized.sha256(),
+        "images": images,
+        "data": dict(data.describe()),
+        "export": options.model_dump(mode="json"),
+    }
+    limit = section.max_drop if section.max_drop is not None else float("inf")
+
+    def half(name: str) -> float:
+        with only(quantized, name) as partial:
+            return score(partial)
+
+    with Shipper(original, quantized, data, images, options) as ship:
+        bench = Bench(ship, key, work / ANALYSIS, progress)
+        looking = Search(bench, ship.original, Bound(limit, section.relative_drop))
+        enough = looking.holds(frozenset(), "all layers int8")
+        effects = []
+        if section.analyze or not enough:
+            halves = bench.halves(half)
+            progress.info(", ".join(f"only {h} int8: {halves[h]:.2f} points" for h in HALVES))
+            effects = measure(bench, {la.path: la.type for la in scheme.layers}, ship.original)
+        found = looking.found(frozenset()) if enough else looking.run(effects)
+    chosen = with_float_layers(quantized, _reasons(found, effects)) if found.choice else quantized
+    files = [work / ANALYSIS]
+    if effects:
+        title = (
+            f"{original.spec.name}: what each layer costs in int8 ({images} lines, points regained beside it)"
+        )
+        draw_analysis(effects, found.choice, work / PLOT, title=title)
+        files.append(work / PLOT)
+    facts = {"original": ship.original.accuracy, **found.to_json(), "layers": len(scheme.layers)}
+    return Searched(chosen, facts, files)
+
+
+def _reasons(found: Found, effects: list[Any]) -> dict[str, str]:
+    return {
+        effect.path: f"accuracy search: int8 moves the outputs by {effect.off_moved:.1e} "
+        f"(mean square) and saves {effect.bytes:,} bytes"
+        for effect in effects
+        if effect.path in found.choice
+    }
