@@ -267,10 +267,14 @@ def _structure(
 ) -> None:
     """Layers in int8, FLOPs, bytes."""
     if "arm" in exported.facts:
-        found = exported.facts["arm"].int8_layers
+        facts = exported.facts["arm"]
         report.checks.append(
-            Check("model.arm.nb: layers computed in int8", found, exported.quantized, "layers", "==")
+            Check(
+                "model.arm.nb: layers computed in int8", facts.int8_layers, exported.quantized, "layers", "=="
+            )
         )
+        left = len(set(exported.quantized_weights) - set(facts.int8_weights))
+        report.checks.append(Check("model.arm.nb: quantized layers left in float", left, 0, "layers", "=="))
     if section.min_flops_cut is not None and original is not None and shipped is not None:
         cut = 1 - cost_of(shipped).flops / cost_of(original).flops
         report.checks.append(Check("multiply-adds pruned", cut, section.min_flops_cut, "share", ">="))

@@ -22,6 +22,7 @@ class NbFacts:
         bytes_by_dtype: numpy dtype name -> bytes of parameters.
         kernels: op type -> {"int8": count, "float": count, ...} by the kernel's precision.
         int8_layers, float_layers: convs and linear layers by the precision they are computed in.
+        int8_weights: parameters of the layers computed in int8.
         opt_version: as written in the file.
         fixes: program fix -> places changed; ``passes``: compaction pass -> changes.
     """
@@ -34,6 +35,7 @@ class NbFacts:
     kernels: dict[str, dict[str, int]]
     int8_layers: int
     float_layers: int
+    int8_weights: tuple[str, ...]
     opt_version: str
     fixes: dict[str, int] = field(default_factory=dict)
     passes: dict[str, int] = field(default_factory=dict)
@@ -54,6 +56,7 @@ def nb_facts(
     """Count a file as read by `export.nb.format.read_nb`."""
     kernels: dict[str, Counter[str]] = {}
     layers: Counter[str] = Counter()
+    weights: list[str] = []
     for op in model.ops:
         if op.type in _NO_WORK:
             continue
@@ -61,6 +64,9 @@ def nb_facts(
         kernels.setdefault(op.type, Counter())[precision] += 1
         if op.type in _WEIGHTED:
             layers["int8" if precision == "int8" else "float"] += 1
+            if precision == "int8":
+                read = (name for slot in ("Filter", "W", "Y") for name in op.inputs.get(slot, ()))
+                weights += [name for name in read if name in model.params]
     dtypes: Counter[str] = Counter()
     for array in model.params.values():
         dtypes[array.dtype.name] += int(array.nbytes)
@@ -73,6 +79,7 @@ def nb_facts(
         kernels={kind: dict(sorted(count.items())) for kind, count in sorted(kernels.items())},
         int8_layers=layers["int8"],
         float_layers=layers["float"],
+        int8_weights=tuple(weights),
         opt_version=model.opt_version,
         fixes=fixes or {},
         passes=passes or {},

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from export import child, proto
-from export.opt_child import NOT_IMPORTABLE
+from export.opt_child import MODES, NOT_IMPORTABLE, PLAIN
 from slim.errors import InputError, OptFailed, ToolMissing
 
 TARGETS = ("arm", "x86")
@@ -50,7 +50,9 @@ def opt_version() -> str:
         raise _missing("it is not installed") from error
 
 
-def run_opt(prefix: Path, target: str, out: Path, *, timeout: float = DEFAULT_TIMEOUT) -> Path:
+def run_opt(
+    prefix: Path, target: str, out: Path, *, timeout: float = DEFAULT_TIMEOUT, mode: str = PLAIN
+) -> Path:
     """Convert ``prefix.pdmodel`` / ``.pdiparams`` for ``target`` and write ``out``.
 
     Success means: exit code 0 and a fresh, whole file. It is written in a temporary folder and moved, so an
@@ -60,19 +62,23 @@ def run_opt(prefix: Path, target: str, out: Path, *, timeout: float = DEFAULT_TI
     Args:
         target: "arm" or "x86".
         timeout: seconds.
+        mode: one of MODES: as the program says, opt's own weight-only quantization (integers in the file,
+            floats at run time), or kernels in half precision (weights in the file stay float32).
     Raises:
-        InputError: unknown target, missing program, or ``out`` cannot be written.
+        InputError: unknown target or mode, missing program, or ``out`` cannot be written.
         ToolMissing: paddlelite is not installed or cannot be loaded.
         OptFailed: opt crashed, ran out of time, or wrote nothing.
     """
     if target not in TARGETS:
         raise InputError(f"target is {target!r}", remedy=f"use {' or '.join(TARGETS)}")
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}", remedy=f"use {' or '.join(MODES)}")
     prefix = proto.inference_prefix(prefix)
     opt_version()
     try:
         with tempfile.TemporaryDirectory(prefix="opt-") as folder:
             work = Path(folder)
-            ended = _convert(prefix, target, work, timeout)
+            ended = _convert(prefix, target, work, timeout, mode)
             made = work / "model.nb"
             if ended.code != 0 or not made.is_file() or made.stat().st_size <= _VERSION.stop:
                 raise _failed(ended, prefix, target, timeout)
@@ -85,10 +91,10 @@ def run_opt(prefix: Path, target: str, out: Path, *, timeout: float = DEFAULT_TI
     return out
 
 
-def _convert(prefix: Path, target: str, work: Path, timeout: float) -> child.Ended:
+def _convert(prefix: Path, target: str, work: Path, timeout: float, mode: str) -> child.Ended:
     model, params = proto.model_path(prefix).resolve(), proto.params_path(prefix).resolve()
     # -I: neither PYTHONPATH nor the current folder can shadow what the script imports.
-    command = [sys.executable, "-I", str(SCRIPT), str(model), str(params), target, str(work / "model")]
+    command = [sys.executable, "-I", str(SCRIPT), str(model), str(params), target, str(work / "model"), mode]
     return child.run(command, timeout=timeout, cwd=work)
 
 

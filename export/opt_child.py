@@ -1,7 +1,7 @@
 """Runs inside a child process, as a script: one conversion by Paddle-Lite's Opt, which aborts on failure.
 
-Usage: ``python -I opt_child.py MODEL PARAMS TARGET OUT`` writes ``OUT.nb``. Exit code 86: paddlelite cannot
-be imported. Only the wheel and the standard library are imported: the script runs isolated from user paths.
+Usage: ``python -I opt_child.py MODEL PARAMS TARGET OUT MODE`` writes ``OUT.nb``. Exit code 86: paddlelite
+cannot be imported. Only the wheel and the standard library are imported: it runs isolated from user paths.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import resource
 import sys
 
 NOT_IMPORTABLE = 86
+PLAIN = "plain"
+MODES = (PLAIN, "weights-int8", "weights-int16", "fp16")
 
 
-def main(model: str, params: str, target: str, out: str) -> int:
+def main(model: str, params: str, target: str, out: str, mode: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         from paddlelite import lite
@@ -24,6 +26,11 @@ def main(model: str, params: str, target: str, out: str) -> int:
     opt.set_model_file(model)
     opt.set_param_file(params)
     opt.set_model_type("naive_buffer")
+    if mode == "fp16":  # before the places are set: they are where opt looks at it
+        opt.enable_fp16()
+    elif mode != PLAIN:
+        opt.set_quant_model(True)
+        opt.set_quant_type(f"QUANT_{mode.removeprefix('weights-').upper()}")
     opt.set_valid_places(target)
     opt.set_optimize_out(out)
     opt.run()
@@ -31,4 +38,4 @@ def main(model: str, params: str, target: str, out: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:5]))
+    sys.exit(main(*sys.argv[1:6]))

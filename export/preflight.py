@@ -37,7 +37,7 @@ class Preflight:
         ops: op type -> count.
         parameters: number of parameters, ``parameter_bytes`` in the file.
         input: shape of the input, -1 where dynamic.
-        quantized_layers: layers that carry a quantizer in front of their weights.
+        quantized: weights of the layers that carry a quantizer in front of them.
         notes: facts worth a line, none of them fatal.
     """
 
@@ -46,8 +46,13 @@ class Preflight:
     parameters: int
     parameter_bytes: int
     input: tuple[int, ...]
-    quantized_layers: int
+    quantized: tuple[str, ...]
     notes: tuple[str, ...]
+
+    @property
+    def quantized_layers(self) -> int:
+        """Layers that have to become int8."""
+        return len(self.quantized)
 
 
 @cache
@@ -77,19 +82,28 @@ def preflight(prefix: Path, target: str) -> Preflight:
         total,
         params_file.stat().st_size,
         shape,
-        quantized_layers(program),
+        quantized_weights(program),
         tuple(_notes(program, shape)),
     )
 
 
-def quantized_layers(program: Any) -> int:
-    """Convs and linear layers whose weights pass a quantizer."""
-    makers = {name: op.type for op in proto.ops(program) for slot in op.outputs for name in slot.arguments}
-    count = 0
+def quantized_weights(program: Any) -> tuple[str, ...]:
+    """Parameters of the convs and linear layers whose weights pass a quantizer, in the program's order."""
+    makers = {name: op for op in proto.ops(program) for slot in op.outputs for name in slot.arguments}
+    found: list[str] = []
     for op in proto.ops(program):
         weights = [*proto.inputs(op, "Filter"), *(proto.inputs(op, "Y") if "mul" in op.type else [])]
-        count += any(makers.get(name) in QUANTIZERS for name in weights)
-    return count
+        for name in weights:
+            if name in makers and makers[name].type in QUANTIZERS:
+                found.append(_source(makers, name))
+    return tuple(found)
+
+
+def _source(makers: dict[str, Any], name: str) -> str:
+    """What a chain of quantizers started from."""
+    while name in makers and makers[name].type in QUANTIZERS:
+        name = proto.inputs(makers[name], "X")[0]
+    return name
 
 
 def _parameters(program: Any, path: Path) -> int:
@@ -158,10 +172,10 @@ def _notes(program: Any, shape: tuple[int, ...]) -> list[str]:
     notes = []
     if shape[0] > 0:
         notes.append(f"the batch is fixed to {shape[0]}")
-    if "rnn" in types and quantized_layers(program):
+    if "rnn" in types and quantized_weights(program):
         notes.append("no Paddle-Lite path quantizes rnn: its weights stay float until compaction")
     read = {name for op in proto.ops(program) for slot in op.inputs for name in slot.arguments}
     unread = [v.name for v in proto.parameters(program) if v.name not in read]
-    if unread and not quantized_layers(program):  # weight scales of quantizers are stored and never read
+    if unread and not quantized_weights(program):  # weight scales of quantizers are stored and never read
         notes.append(f"{len(unread)} parameters are read by no op (first: {unread[0]!r})")
     return notes

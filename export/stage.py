@@ -186,6 +186,20 @@ def export_nb(
     return ExportResult(files, program_bytes(prefix), quantized, tool, checks, notes)
 
 
+def variant_file(prefix: Path, options: ExportOptions, dest: Path, mode: str) -> NbFacts:
+    """The ARM file of a float program in one of opt's own modes (`export.opt.MODES`), compacted.
+
+    For comparison only: not run again against the program, which it does not compute.
+    """
+    with tempfile.TemporaryDirectory(prefix="export-") as folder:
+        work = Path(folder)
+        fixes.fix_program(prefix, work / "fixed")
+        raw = opt.run_opt(work / "fixed", "arm", work / "raw.nb", timeout=options.timeout, mode=mode)
+        model, _ = compact(read_nb(raw))
+        write_nb(model, dest)
+        return nb_facts(read_nb(dest), "arm", raw.stat().st_size)
+
+
 def arm_file(prefix: Path, options: ExportOptions, dest: Path) -> NbFacts:
     """Only the ARM file of an inference program: fixed, converted, compacted, run again.
 
@@ -261,10 +275,12 @@ def _finish(raw: Path, dest: Path, seen: Preflight, options: ExportOptions) -> d
 
 
 def _require_int8(facts: NbFacts, seen: Preflight, dest: Path) -> None:
-    if facts.int8_layers != seen.quantized_layers:
+    """No silent float: every layer the program quantizes has an int8 kernel, by the name of its weights."""
+    left = sorted(set(seen.quantized) - set(facts.int8_weights))
+    if left or facts.int8_layers != seen.quantized_layers:
         raise StageFailed(
             f"{dest.name} computes {facts.int8_layers} layers in int8, the program quantizes "
-            f"{seen.quantized_layers}: opt left {seen.quantized_layers - facts.int8_layers} in float",
+            f"{seen.quantized_layers}: opt left {len(left)} in float ({', '.join(left[:3])})",
             where=dest.parent,
             remedy="exclude the layers opt cannot convert from quantization",
         )

@@ -13,7 +13,7 @@ from export import fixes, proto
 from export.facts import NbFacts, nb_facts
 from export.nb.format import read_nb
 from export.nb.targets import target_of
-from export.preflight import quantized_layers
+from export.preflight import quantized_weights
 from export.program import save_program
 from export.runtimes import lite_x86, nb
 from export.runtimes import paddle as predictor
@@ -34,7 +34,7 @@ class Exported:
     Attributes:
         prefix: of its inference program.
         files: target -> nb path; ``facts`` of each.
-        quantized: layers the program quantizes, 0 for a float model.
+        quantized_weights: of the layers the program quantizes; none for a float model.
         batch: images a runtime may be given at once.
         warnings: what a reader must know of the folder itself.
     """
@@ -44,9 +44,14 @@ class Exported:
     prefix: Path
     files: dict[str, Path]
     facts: dict[str, NbFacts]
-    quantized: int
+    quantized_weights: tuple[str, ...]
     batch: int
     warnings: tuple[str, ...]
+
+    @property
+    def quantized(self) -> int:
+        """How many layers the program quantizes."""
+        return len(self.quantized_weights)
 
     @property
     def inference_bytes(self) -> int:
@@ -77,7 +82,14 @@ def open_exported(folder: Path, spec: ModelSpec | None = None, *, batch: int = 8
     files = {t: folder / name for t, name in NB_FILES.items() if (folder / name).is_file()}
     facts = {target: _facts(path, target) for target, path in files.items()}
     return Exported(
-        folder, found, prefix, files, facts, quantized_layers(program), 1 if fixed else batch, tuple(warnings)
+        folder,
+        found,
+        prefix,
+        files,
+        facts,
+        quantized_weights(program),
+        1 if fixed else batch,
+        tuple(warnings),
     )
 
 

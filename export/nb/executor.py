@@ -16,6 +16,7 @@ from export.nb.device_math import ARM, Math
 from export.nb.model import NbModel, Op
 from export.nb.ops import BUILDERS, Env, Site, Step
 from export.nb.reader import read_nb
+from export.nb.weight_only import dequantized, is_weight_only
 from slim.errors import InputError, SlimError, UnsupportedModel
 
 _TARGETS = ("arm", "host", "any")
@@ -35,7 +36,7 @@ class NbRuntime:
 
     Attributes:
         name: "nb".
-        model: the file as read.
+        model: the file as read; weights that only the file holds as integers are floats.
         batch: the batch the file was made for; None where any batch runs.
 
     Example::
@@ -47,7 +48,7 @@ class NbRuntime:
     name = "nb"
 
     def __init__(self, model: NbModel, math: Math = ARM, *, any_target: bool = False) -> None:
-        self.model = model
+        self.model = model = dequantized(model) if is_weight_only(model) else model
         if len(model.program.blocks) != 1:
             raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
         self._feed, self._fetch = _ends(model)

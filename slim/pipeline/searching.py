@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slim import artifact
 from slim.pipeline.shipping import Shipper
 from slim.progress import Reporter
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from slim.config import Config, QuantSection
     from slim.data.dataset import TrainingData
 
-ANALYSIS, PLOT = "quant_analysis.json", "quant_analysis.png"
+ANALYSIS, TABLE, PLOT = "quant_analysis.json", "quant_analysis.md", "quant_analysis.png"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,13 @@ def search(
     Raises:
         GateFailed: the bound does not hold before every layer is float.
     """
-    from quant.analysis import Bench, measure
+    from quant.analysis import Bench, measure, table
     from quant.analysis_plot import draw_analysis
     from quant.fallback import HALVES, only, with_float_layers
     from quant.scheme import QuantScheme
     from quant.search import Bound, Search
     from slim.config import ExportSection
+    from slim.report import markdown_table, text_table
 
     options = (config.Export or ExportSection()).model_copy(update={"targets": ("arm",)})
     scheme = QuantScheme.from_json(quantized.scheme or {})
@@ -84,9 +86,17 @@ def search(
             progress.info(", ".join(f"only {h} int8: {halves[h]:.2f} points" for h in HALVES))
             effects = measure(bench, {la.path: la.type for la in scheme.layers}, ship.original)
         found = looking.found(frozenset()) if enough else looking.run(effects)
-    chosen = with_float_layers(quantized, _reasons(found, effects)) if found.choice else quantized
+    chosen = quantized
+    if found.choice:
+        chosen = with_float_layers(quantized, _reasons(found, effects))
+        scheme = QuantScheme.from_json(chosen.scheme or {}).with_metrics(final=score(chosen))
+        chosen = replace(chosen, scheme=scheme.to_json())
     files = [work / ANALYSIS]
     if effects:
+        head, *rows = table(effects)
+        progress.info("\n" + text_table(head, rows))
+        artifact.write_text(work / TABLE, markdown_table(head, rows) + "\n")
+        files.append(work / TABLE)
         title = (
             f"{original.spec.name}: what each layer costs in int8 ({images} lines, points regained beside it)"
         )

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from quant.analysis import Choice, Shipped
     from slim.bundle import Bundle
     from slim.data.dataset import Dataset
+    from slim.evaluate import EvalResult
+    from slim.spec import ModelSpec
+
+
+def executed(
+    path: Path, spec: ModelSpec, dataset: Dataset, images: int, progress: Reporter
+) -> tuple[EvalResult, npt.NDArray[np.float32]]:
+    """Score an ARM file on the first ``images`` lines; also its outputs, one row a line."""
+    from export.runtimes import nb
+    from slim.evaluate import evaluate
+
+    runtime, outputs = nb.load(path), []
+
+    def run(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        outputs.append(runtime.run(x))
+        return outputs[-1]
+
+    result = evaluate(run, dataset, spec, limit=images, batch_size=8, progress=progress)
+    return result, np.concatenate(outputs)
 
 
 class Shipper:
@@ -75,22 +94,13 @@ class Shipper:
         return self._executed(prefix)
 
     def _executed(self, prefix: Path) -> Shipped:
-        from export.runtimes import nb
         from export.stage import arm_file
         from quant.analysis import Shipped
-        from slim.evaluate import evaluate
 
         path = self._work / "model.arm.nb"
         facts = arm_file(prefix, self.options, path)
-        runtime, outputs = nb.load(path), []
-
-        def run(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-            outputs.append(runtime.run(x))
-            return outputs[-1]
-
         spec = self._bundles[1].spec
-        result = evaluate(run, self.dataset, spec, limit=self.images, batch_size=8, progress=self.progress)
-        found = np.concatenate(outputs)
+        result, found = executed(path, spec, self.dataset, self.images, self.progress)
         if self._outputs is None:
             self._outputs = found
         squares = np.square(found.astype(np.float64) - self._outputs)

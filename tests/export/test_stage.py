@@ -115,6 +115,10 @@ def test_a_layer_that_opt_leaves_in_float_is_an_error(exported_int8: Exported) -
     stage._require_int8(good, seen, arm)
     with pytest.raises(StageFailed, match="computes 53 layers in int8, the program quantizes 54"):
         stage._require_int8(replace(good, int8_layers=53), seen, arm)
+    # As many int8 layers, but not those that were asked for.
+    other = tuple(name for name in good.int8_weights if name != "head.fc.weight")
+    with pytest.raises(StageFailed, match=r"opt left 1 in float \(head\.fc\.weight\)"):
+        stage._require_int8(replace(good, int8_weights=(*other, "another")), seen, arm)
 
 
 @pytest.mark.parametrize("target", ["arm", "x86"])

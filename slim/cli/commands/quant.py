@@ -22,6 +22,11 @@ from slim.cli import common
 )
 @click.option("--relative", is_flag=True, help="--max-drop is percent of the original's accuracy.")
 @click.option("--analyze", is_flag=True, help="Measure each layer's effect on the shipped file.")
+@click.option(
+    "--compare",
+    is_flag=True,
+    help="Make, run and score every candidate (calibrators, qat, weight-only, fp16): a table, no model.",
+)
 @common.strict_option
 @common.seed_option
 @common.json_option
@@ -34,6 +39,7 @@ def command(
     max_drop: float | None,
     relative: bool,
     analyze: bool,
+    compare: bool,
     strict: bool,
     seed: int | None,
     as_json: bool,
@@ -44,16 +50,29 @@ def command(
     slim quant -c rec/en_number_demo --model output/en_number_demo/prune
     slim quant -c my.yml --mode ptq --out q1
     slim quant -c my.yml --mode ptq --max-drop 0.5
+    slim quant -c my.yml --compare --out candidates
     """
-    from slim.pipeline import stages
+    from slim.pipeline import candidates, stages
 
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
+    number = common.seed_of(seed, loaded)
+    if compare:
+        report = candidates.compare_candidates(
+            loaded,
+            model=model,
+            out=out or loaded.out_folder / "candidates",
+            seed=number,
+            progress=reporter,
+            strict=strict,
+        )
+        common.emit(report, as_json, lambda: candidates.text(report))
+        return
     result = stages.quant(
         loaded,
         model=model,
         out=out,
-        seed=common.seed_of(seed, loaded),
+        seed=number,
         progress=reporter,
         strict=strict,
         mode=mode,
