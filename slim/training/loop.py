@@ -20,6 +20,7 @@ from slim.errors import CheckpointError, Diverged, UsageError
 from slim.progress import Reporter, Silent, Task
 from slim.strict import load_strict
 from slim.training.checkpoints import BEST, LATEST, Arrays, Checkpoints, Progress
+from slim.training.depthwise import quick_depthwise
 from slim.training.hooks import BatchSource, FitResult, Hook, TrainingBatch
 from slim.training.identity import identity_of
 from slim.training.losses import TrainingLoss
@@ -95,7 +96,7 @@ class _Run:
     ) -> None:
         self.net, self.recipe, self.batches, self.seed = net, recipe, batches, seed
         self.evaluate, self.main_indicator = evaluate, main_indicator
-        self.hooks, self.reporter = hooks, reporter
+        self.teacher, self.hooks, self.reporter = teacher, hooks, reporter
         self.loss = TrainingLoss(kind, teacher, recipe.distill, recipe.temperature)
         self.optimizer = Optimizer(net, recipe)
         self.progress = Progress()
@@ -172,7 +173,8 @@ class _Run:
             hook.before_step(step)
         to_training(self.net, freeze_bn=self.recipe.freeze_bn)
         image = paddle.to_tensor(batch.image)
-        loss = self.loss(self.net(image), image, batch)
+        with quick_depthwise(self.net, self.teacher):
+            loss = self.loss(self.net(image), image, batch)
         value = float(loss)
         self._finite(value, "loss", step)
         loss.backward()
