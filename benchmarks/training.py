@@ -4,8 +4,8 @@
 
 Forward, loss and backward of the bundled recognizer (32x128), of the same wrapped for quantization-aware
 training, and of the classifier (48x192). Both ways take turns within each round, so that other load on the
-machine meets both alike; the ratio is of medians of wall time, and of processor time beside it. Gradients are compared too: largest
-difference over the largest gradient. Exit code 1 when a ratio is under the bound.
+machine meets both alike; the ratio is of medians of wall time, that of processor time beside it. Gradients
+are compared too: largest difference over the largest gradient. Exit code 1 when a ratio is under the bound.
 """
 
 from __future__ import annotations
