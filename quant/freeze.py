@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import paddle
 from paddle import nn
 
-from quant import wrap
+from quant import lstm, wrap
 from quant.paddle_qat import quietly
 from quant.scheme import QuantScheme
 from slim.errors import InputError, StageFailed
@@ -72,6 +72,7 @@ def save_inference(bundle: Bundle, prefix: Path, input_shape: Sequence[int | Non
 def _save(bundle: Bundle, prefix: Path, shape: list[int | None]) -> None:
     with quietly(), paddle.utils.unique_name.guard():
         net = bundle.clone(wrap.restore).net
+        lstm.bake(net)
         _name_by_path(net)
         spec = [paddle.static.InputSpec(shape, "float32", INPUT_NAME)]
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from paddle import nn
 
-from quant.scheme import FloatLayer, LayerScheme, QuantScheme
+from quant import lstm
+from quant.scheme import FloatLayer, LayerScheme, LstmScheme, QuantScheme
 from slim.arch.cost import run_hooked
 from slim.errors import ConfigError, UnsupportedModel
 
@@ -50,7 +51,9 @@ ALWAYS_FLOAT = (
         False,
         "opt 2.13 applies BatchNorm's factor to an int8 conv2d_transpose once per input channel",
     ),
-    Rule("type", "LSTM", False, "Paddle-Lite 2.13 has no int8 rnn kernel"),
+    Rule(
+        "type", "LSTM", False, "Paddle-Lite 2.13 has no int8 rnn kernel; its matrices may be stored as int8"
+    ),
 )
 
 
@@ -131,9 +134,20 @@ def build_scheme(
         layers=layers,
         kept_float=tuple(kept),
         algo=section.algo,
-        pact=section.pact and section.mode == "qat",
+        clip=section.clip if section.mode == "qat" else "none",
         moving_rate=section.moving_rate,
+        lstms=tuple(_lstms(net, kinds, section, chosen)),
     )
+
+
+def _lstms(
+    net: nn.Layer, kinds: Mapping[str, str], section: QuantSection, rules: Sequence[Rule]
+) -> Iterator[LstmScheme]:
+    """How LSTMs are stored: as Quant.lstm_weights says, as floats where a rule keeps the path float."""
+    layers = dict(net.named_sublayers())
+    for path in (path for path, kind in kinds.items() if kind == "LSTM"):
+        kept = any(rule.by == "path" and not rule.quantize and rule.fits(path, "LSTM") for rule in rules)
+        yield lstm.plan(path, layers[path], quantize=section.lstm_weights == "int8" and not kept)
 
 
 def _kind(layer: nn.Layer) -> str:

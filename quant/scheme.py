@@ -10,7 +10,10 @@ from typing import Any
 from quant.calibrators import MOVING_AVERAGE
 from slim.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
+# 1: without lstms (their simulation was float), and with pact: true or false in place of clip.
+READABLE = (1, FORMAT)
+CLIPS = ("pact", "lsq", "none")
 MODES = ("qat", "ptq")
 WEIGHT_TYPE = "channel_wise_abs_max"
 ACTIVATION_TYPE = "moving_average_abs_max"
@@ -49,6 +52,21 @@ class FloatLayer:
 
 
 @dataclass(frozen=True)
+class LstmScheme:
+    """One LSTM, whose arithmetic is float.
+
+    Attributes:
+        path: attribute path in the float net.
+        weight_bits: 8 where its matrices are stored as int8, one scale each; None: as floats.
+        float_matrices: names of matrices that stay float all the same, since int8 would cost too much.
+    """
+
+    path: str
+    weight_bits: int | None = 8
+    float_matrices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class QuantScheme:
     """How a model is quantized.
 
@@ -57,7 +75,9 @@ class QuantScheme:
         layers: layers in integers, in the net's order.
         kept_float: every other layer with weights, each with the reason.
         algo: name of the calibrator that chose the clips.
-        pact: whether QAT learns a clip in front of each quantizer (removed again at the end).
+        clip: what QAT learns of each activation's range: "pact" a bound in front of the quantizer, "lsq" the
+            step itself, "none" nothing: the moving average alone.
+        lstms: how each LSTM's matrices are stored.
         moving_rate: memory of the moving averages.
         metrics: points of the task metric: "float", "calibrated", "final", as far as measured.
     """
@@ -66,9 +86,10 @@ class QuantScheme:
     layers: tuple[LayerScheme, ...]
     kept_float: tuple[FloatLayer, ...] = ()
     algo: str = MOVING_AVERAGE
-    pact: bool = False
+    clip: str = "none"
     moving_rate: float = 0.9
     metrics: Mapping[str, float] = field(default_factory=dict)
+    lstms: tuple[LstmScheme, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -95,10 +116,11 @@ class QuantScheme:
             "format": FORMAT,
             "mode": self.mode,
             "algo": self.algo,
-            "pact": self.pact,
+            "clip": self.clip,
             "moving_rate": self.moving_rate,
             "metrics": dict(self.metrics),
             "layers": [asdict(layer) for layer in self.layers],
+            "lstms": [{**asdict(one), "float_matrices": list(one.float_matrices)} for one in self.lstms],
             "kept_float": [asdict(layer) for layer in self.kept_float],
         }
 
@@ -111,18 +133,20 @@ class QuantScheme:
         True
         """
         try:
-            if data["format"] != FORMAT:
+            if data["format"] not in READABLE:
                 raise ArtifactError(
-                    f"scheme format is {data['format']!r}, this version reads {FORMAT}", where=where
+                    f"scheme format is {data['format']!r}, this version reads 1 and {FORMAT}", where=where
                 )
+            data = _from_format_1(data) if data["format"] == 1 else data
             scheme = cls(
                 mode=str(data["mode"]),
                 layers=tuple(LayerScheme(**layer) for layer in data["layers"]),
                 kept_float=tuple(FloatLayer(**layer) for layer in data["kept_float"]),
                 algo=str(data["algo"]),
-                pact=bool(data["pact"]),
+                clip=str(data["clip"]),
                 moving_rate=float(data["moving_rate"]),
                 metrics={str(k): float(v) for k, v in data["metrics"].items()},
+                lstms=tuple(_lstm(**one) for one in data["lstms"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
@@ -132,9 +156,24 @@ class QuantScheme:
         return scheme
 
 
+def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {**data, "clip": "pact" if data["pact"] else "none", "lstms": []}
+
+
+def _lstm(path: str, weight_bits: int | None, float_matrices: list[str]) -> LstmScheme:
+    return LstmScheme(path, weight_bits, tuple(float_matrices))
+
+
 def _validate(scheme: QuantScheme, where: str) -> None:
     if scheme.mode not in MODES:
         raise ArtifactError(f"mode is {scheme.mode!r}, must be one of {', '.join(MODES)}", where=where)
+    if scheme.clip not in CLIPS:
+        raise ArtifactError(f"clip is {scheme.clip!r}, must be one of {', '.join(CLIPS)}", where=where)
+    for one in scheme.lstms:
+        if one.weight_bits not in (8, None):
+            raise ArtifactError(
+                f"weight_bits of {one.path} is {one.weight_bits!r}, must be 8 or null", where=where
+            )
     if not 0.0 < scheme.moving_rate < 1.0:
         raise ArtifactError(f"moving_rate is {scheme.moving_rate:g}, must be between 0 and 1", where=where)
     paths = [la.path for la in scheme.layers] + [la.path for la in scheme.kept_float]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from quant import grid, ptq, rules, wrap
+from quant import grid, lstm, ptq, qat, rules, wrap
+from quant.qat import COLLAPSE
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
@@ -14,9 +15,6 @@ from slim.training.sources import batches, tell_bad_lines
 if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config.ours import QuantSection, TrainRecipe
-
-# A metric below half of the float model's is no loss of precision but a broken model.
-COLLAPSE = 0.5
 
 
 def plan(bundle: Bundle, section: QuantSection, ctx: StageContext) -> QuantScheme:
@@ -80,6 +78,9 @@ def checks(before: Bundle, after: Bundle, section: QuantSection) -> list[Check]:
         Check("weights off their int grid", weights, grid.TOLERANCE, "steps"),
         Check("inputs off their int grid", inputs, grid.TOLERANCE, "steps"),
         Check("clips that differ from the scheme", differ, 0, "layers", "=="),
+        Check(
+            "LSTMs stored otherwise than planned", lstm.misplaced(after.net, scheme.lstms), 0, "layers", "=="
+        ),
     ]
     if {"float", "final"} <= set(scheme.metrics):
         bound = COLLAPSE * scheme.metrics["float"]
@@ -105,8 +106,6 @@ def _measure_start(before: Bundle, after: Bundle, scheme: QuantScheme, ctx: Stag
 def _train(
     before: Bundle, work: Bundle, scheme: QuantScheme, recipe: TrainRecipe, ctx: StageContext
 ) -> QuantScheme:
-    from quant import qat
-
     if ctx.train is None:
         raise UsageError(
             "no training data for mode qat", remedy="add a Train section or set Quant.mode to ptq"

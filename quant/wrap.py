@@ -16,7 +16,7 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
-from quant import pact
+from quant import lsq, lstm, pact
 from quant.paddle_qat import INPUT, WEIGHT, is_wrapper, output_observers, qat, quietly
 from quant.scheme import QuantScheme
 from slim.errors import ArtifactError, StageFailed
@@ -47,6 +47,13 @@ def prepare(net: nn.Layer, scheme: QuantScheme) -> nn.Layer:
                 f"the scheme quantizes {layer.path!r} ({layer.type}), which is {found}",
                 remedy="quantize this model again",
             )
+    for one in scheme.lstms:
+        if not isinstance(layers.get(one.path), nn.LSTM):
+            raise ArtifactError(
+                f"the scheme has an LSTM at {one.path!r}, the net has none",
+                remedy="quantize this model again",
+            )
+        lstm.attach(layers[one.path], one)
     wanted = set(scheme.paths)
     skipped = [layer for path, layer in layers.items() if path not in wanted]
     try:
@@ -126,7 +133,7 @@ def refresh_weight_scales(net: nn.Layer) -> None:
 
 
 def finalize(net: nn.Layer, scheme: QuantScheme) -> QuantScheme:
-    """End of preparation, calibration or training: PACT off, eval mode, every scale checked.
+    """End of preparation, calibration or training: PACT and LSQ off, eval mode, every scale checked.
 
     Returns:
         The scheme with the clips that stand in the net.
@@ -135,6 +142,7 @@ def finalize(net: nn.Layer, scheme: QuantScheme) -> QuantScheme:
     """
     _checked(net, scheme)
     pact.strip(net)
+    lsq.strip(net)
     clips = read_clips(net)
     require_clips(clips, scheme)
     refresh_weight_scales(net)

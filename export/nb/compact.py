@@ -18,6 +18,7 @@ from export.nb.targets import target_of
 from export.nb.verify import verify_equal
 from export.nb.writer import encode_nb
 from slim.errors import UsageError
+from slim.numerics import MATRIX_MAX_ERROR, matrix_error, quantize_matrix
 
 # Attributes that nothing in the runtime reads (measured: dropping them leaves the outputs of the real ARM
 # runtime bit-identical, with and without dot product instructions).
@@ -63,8 +64,6 @@ DEAD_BY_TYPE: dict[str, frozenset[str]] = {
     "pool2d": frozenset(["is_test", "data_format"]),
     "fc": frozenset(["X0_scale", "Y0_scale", "bit_length", "trans_x", "trans_y"]),
 }
-# A weight matrix stays float where int8 would lose more than this part of its size (root mean square).
-LSTM_MAX_ERROR = 0.05
 
 
 @dataclass
@@ -108,7 +107,6 @@ __all__ = [
     "compact",
     "is_dead",
     "lstm_int8",
-    "quantize_matrix",
     "verify_equal",
 ]
 
@@ -261,12 +259,8 @@ def _quantized_weights(
             names.append(name)
             continue
         integers, scale = quantize_matrix(weight)
-        size = float(np.sqrt(np.mean(np.square(weight, dtype=np.float64))))
-        error = (
-            float(np.sqrt(np.mean(np.square(integers * np.float64(scale) - weight)))) / size if size else 0.0
-        )
-        report.lstm_errors[name] = error
-        if error > LSTM_MAX_ERROR:
+        report.lstm_errors[name] = error = matrix_error(weight)
+        if error > MATRIX_MAX_ERROR:
             names.append(name)
             continue
         model.params[name] = integers
@@ -282,19 +276,6 @@ def _quantized_weights(
         )
         names.append(f"{name}/f")
     return made, {**rnn.inputs, "WeightList": tuple(names)}
-
-
-def quantize_matrix(weight: np.ndarray) -> tuple[np.ndarray, np.float32]:
-    """int8 values in [-127, 127] and their scale, so that values * scale is close to ``weight``.
-
-    >>> quantize_matrix(np.array([[1.27, -0.64]], np.float32))[0].tolist()
-    [[127, -64]]
-    """
-    largest = np.abs(weight).max(initial=0)
-    scale = np.float32(largest / np.float32(127)) if largest > 0 else np.float32(1)
-    ratio = weight.astype(np.float64) / scale
-    rounded = np.trunc(ratio + np.copysign(0.5, ratio))
-    return np.clip(rounded, -127, 127).astype(np.int8), scale
 
 
 def shorten_variables(model: NbModel, report: CompactionReport) -> PassReport:

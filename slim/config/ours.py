@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -112,6 +112,17 @@ class TrainRecipe(Section):
         )
 
 
+class QuantRecipe(TrainRecipe):
+    """A TrainRecipe with other defaults: quantization moves a trained net by little, and should not unlearn.
+
+    Half of the loss is the distance to the float original's outputs; BatchNorm keeps its statistics, which
+    are folded into int8 weights at the end.
+    """
+
+    distill: Share = Field(default=0.5, description="weight of the float original's outputs in the loss")
+    freeze_bn: Flag = Field(default=True, description="keep BatchNorm statistics as they are")
+
+
 class PruneSection(Section):
     """Filter pruning over whole dependency groups."""
 
@@ -166,7 +177,13 @@ class QuantSection(Section):
     exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay float")
     weight_bits: Bits = Field(default=8, description="bits of the weights, one scale a channel")
     activation_bits: Bits = Field(default=8, description="bits of the activations, one scale a tensor")
-    pact: Flag = Field(default=True, description="qat: learn the clip of each activation (PACT)")
+    clip: Literal["pact", "lsq", "none"] = Field(
+        default="pact",
+        description="qat: learn a bound of each activation (PACT), its step (LSQ), or neither",
+    )
+    lstm_weights: Literal["int8", "float"] = Field(
+        default="int8", description="LSTM matrices, whose arithmetic is float: as int8, one scale each"
+    )
     algo: Literal["moving_average", "absmax", "percentile"] = Field(
         default="moving_average", description="how calibration chooses the clip of an activation"
     )
@@ -184,7 +201,20 @@ class QuantSection(Section):
         default=False, description="max_drop is percent of the original's accuracy, not points"
     )
     analyze: Flag = Field(default=False, description="measure each layer's effect on the shipped file")
-    Finetune: TrainRecipe | None = Field(default=None, description="qat: the training; null: calibrate only")
+    Finetune: QuantRecipe | None = Field(default=None, description="qat: the training; null: calibrate only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pact(cls, data: Any) -> Any:
+        """``pact: true`` and ``false`` are what ``clip: pact`` and ``none`` were called before."""
+        if not isinstance(data, dict) or "pact" not in data:
+            return data
+        if type(data["pact"]) is not bool:
+            raise ValueError(f"has pact {data['pact']!r}, must be true or false (now clip: pact or none)")
+        if "clip" in data:
+            raise ValueError("has both clip and pact, give clip")
+        rest = {key: value for key, value in data.items() if key != "pact"}
+        return {**rest, "clip": "pact" if data["pact"] else "none"}
 
     @field_validator("layers")
     @classmethod
@@ -204,7 +234,8 @@ class ExportSection(Section):
     dynamic_batch: Flag = Field(default=True, description="any number of images at once; false: one")
     compact: Flag = Field(default=True, description="drop from the .nb what no runtime reads")
     lstm_weights: Literal["auto", "int8", "float"] = Field(
-        default="auto", description="LSTM matrices in the ARM file; auto: int8 for int8 models"
+        default="auto",
+        description="LSTM matrices in the ARM file; auto: as Quant.lstm_weights says, float for float models",
     )
 
     @field_validator("targets")

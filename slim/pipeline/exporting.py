@@ -64,7 +64,8 @@ def export_nb(
     folder = inference_folder(model)
     source: Bundle | Path = folder if folder is not None else open_model(model, config, progress)
     with artifact.writing(out) as tmp:
-        result = write(source, section, tmp, save_quantized=save_inference, progress=progress)
+        chosen = _stored_as_planned(section, source)
+        result = write(source, chosen, tmp, save_quantized=save_inference, progress=progress)
         facts: dict[str, Any] = {"result": result.to_json()}
         if isinstance(source, Path):
             parent = file_sha256(next(source.glob("*.pdiparams"))) if source.is_dir() else ""
@@ -78,6 +79,18 @@ def export_nb(
     sizes = {"inference": result.inference_bytes}
     sizes |= {f"model.{target}.nb": file.bytes for target, file in result.files.items()}
     return StageResult("export-nb", out, result.checks, {"bytes": sizes, "notes": result.notes})
+
+
+def _stored_as_planned(section: ExportSection, source: Bundle | Path) -> ExportSection:
+    """Lets "auto" mean int8 LSTM matrices for int8 models, unless their scheme keeps them float."""
+    from quant.scheme import QuantScheme
+
+    if section.lstm_weights != "auto" or isinstance(source, Path) or source.scheme is None:
+        return section
+    lstms = QuantScheme.from_json(source.scheme).lstms
+    if lstms and all(one.weight_bits is None for one in lstms):
+        return section.model_copy(update={"lstm_weights": "float"})
+    return section
 
 
 def inference_folder(model: str | None) -> Path | None:

@@ -14,7 +14,7 @@ from quant.scheme import LayerScheme, QuantScheme
 @pytest.fixture
 def net() -> nn.Layer:
     made = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 2))
-    scheme = QuantScheme("qat", (LayerScheme("0", "Linear"), LayerScheme("1", "Linear")), pact=True)
+    scheme = QuantScheme("qat", (LayerScheme("0", "Linear"), LayerScheme("1", "Linear")), clip="pact")
     wrap.prepare(made, scheme)
     wrap.install_clips(made, scheme.with_clips({"0": 3.0, "1": 35.0}))
     return made

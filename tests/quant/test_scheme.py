@@ -19,7 +19,7 @@ def scheme() -> QuantScheme:
         LayerScheme("b.fc", "Linear", weight_bits=7),
     )
     return QuantScheme(
-        "qat", layers, (FloatLayer("c", "LSTM", "no kernel"),), pact=True, metrics={"float": 94.5}
+        "qat", layers, (FloatLayer("c", "LSTM", "no kernel"),), clip="pact", metrics={"float": 94.5}
     )
 
 
@@ -48,7 +48,7 @@ def _set_layer(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_set("format", 9), "format is 9, this version reads 1"),
+        (_set("format", 9), "format is 9, this version reads 1 and 2"),
         (_set("mode", "int4"), "mode is 'int4'"),
         (_set("moving_rate", 1.0), "moving_rate is 1, must be between 0 and 1"),
         (_set("layers", "x"), "incomplete or damaged"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.nb import witness
-from export.nb.compact import LSTM_MAX_ERROR, compact, is_dead, quantize_matrix, verify_equal
+from export.nb.compact import compact, is_dead, verify_equal
 from export.nb.executor import NbRuntime
 from export.nb.format import (
     KERNEL_ATTR,
@@ -19,6 +19,7 @@ from export.nb.format import (
     read_nb,
 )
 from slim.errors import NbFormatError, StageFailed, UsageError
+from slim.numerics import MATRIX_MAX_ERROR, quantize_matrix
 
 # Bytes, of files as opt writes them; the first three are the limits of the project's size promise.
 LIMITS = {
@@ -62,7 +63,7 @@ def test_lstm_weights_as_int8(golden):
     case, device = golden("rec_int8"), golden("rec_int8_lstm8")
     model, report = compact(read_nb(case.path), lstm_weights="int8")
     assert report.bytes_after <= 550_000 and len(report.lstm_errors) == 8
-    assert max(report.lstm_errors.values()) < LSTM_MAX_ERROR
+    assert max(report.lstm_errors.values()) < MATRIX_MAX_ERROR
     # float32 sums in another order than on the device.
     assert device.worst(NbRuntime(parse_nb(encode_nb(model))).run) <= 1e-6
     conversions = [op for op in model.ops if op.type == "calib_once"]
@@ -79,7 +80,7 @@ def test_a_matrix_that_int8_would_spoil_stays_float(golden):
     spoiled[0, 0] = 100.0  # one outlier takes all steps of the scale
     model.params[name] = spoiled
     after, report = compact(model, lstm_weights="int8", names="keep")
-    assert report.lstm_errors[name] > LSTM_MAX_ERROR
+    assert report.lstm_errors[name] > MATRIX_MAX_ERROR
     assert after.params[name].dtype == np.float32
     assert sum(op.type == "calib_once" for op in after.ops) == 7
 
