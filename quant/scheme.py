@@ -79,7 +79,8 @@ class QuantScheme:
             step itself, "none" nothing: the moving average alone.
         lstms: how each LSTM's matrices are stored.
         moving_rate: memory of the moving averages.
-        metrics: points of the task metric: "float", "calibrated", "final", as far as measured.
+        metrics: points of the task metric: "float", "calibrated", "final", as far as measured; "trained"
+            where training was worse than "calibrated", whose weights were kept.
     """
 
     mode: str

@@ -10,6 +10,7 @@ from quant.qat import COLLAPSE
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
+from slim.strict import load_strict
 from slim.training.sources import batches, tell_bad_lines
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def _train(
             "no training data for mode qat", remedy="add a Train section or set Quant.mode to ptq"
         )
     source = batches(work.spec, ctx.train, recipe, ctx.seed, strict=ctx.strict)
-    scheme, _ = qat.train(
+    start = work.state()
+    trained, _ = qat.train(
         work,
         scheme,
         recipe,
@@ -124,7 +126,14 @@ def _train(
     )
     tell_bad_lines(source, ctx.progress)
     if ctx.score is None:
-        return scheme
-    final = ctx.score(work)
+        return trained
+    final, calibrated = ctx.score(work), scheme.metrics["calibrated"]
     ctx.progress.info(f"after training {final:.2f} points")
-    return scheme.with_metrics(final=final)
+    if final >= calibrated:
+        return trained.with_metrics(final=final)
+    ctx.progress.warn(
+        f"training took the metric from {calibrated:.2f} to {final:.2f} points: "
+        "the calibrated weights are kept; lower lr or train longer"
+    )
+    load_strict(work.net, start, where="the calibrated weights")
+    return wrap.finalize(work.net, scheme).with_metrics(trained=final, final=calibrated)
