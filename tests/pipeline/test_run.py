@@ -28,6 +28,9 @@ TINY = [
     "Check.simulation_images=20",
     # Two steps on 96 lines prove nothing about accuracy; the demo and its references do.
     "Check.max_drop=60",
+    # One of 20 lines on the edge between both classes of a half-trained net may round the other way in
+    # Paddle's simulation; test_slow and the demo judge trained nets.
+    "Check.min_agreement=0.9",
 ]
 
 
