@@ -60,6 +60,9 @@ class QuantScheme:
         pact: whether QAT learns a clip in front of each quantizer (removed again at the end).
         moving_rate: memory of the moving averages.
         metrics: points of the task metric: "float", "calibrated", "final", as far as measured.
+        methods: what calibration did beyond clips, by name: "calibrators" (algo auto: path -> the one
+            chosen), "equalized" (path -> path of the layer it was equalized with), "bias_correction"
+            (path -> where the correction went), "rounding" (how weights were rounded; absent: nearest).
     """
 
     mode: str
@@ -69,6 +72,7 @@ class QuantScheme:
     pact: bool = False
     moving_rate: float = 0.9
     metrics: Mapping[str, float] = field(default_factory=dict)
+    methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -89,6 +93,10 @@ class QuantScheme:
         """The same scheme with further measured metrics."""
         return replace(self, metrics={**self.metrics, **metrics})
 
+    def with_methods(self, **methods: Any) -> QuantScheme:
+        """The same scheme with a record of what else was done."""
+        return replace(self, methods={**self.methods, **methods})
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for scheme.json."""
         return {
@@ -98,6 +106,7 @@ class QuantScheme:
             "pact": self.pact,
             "moving_rate": self.moving_rate,
             "metrics": dict(self.metrics),
+            "methods": dict(self.methods),
             "layers": [asdict(layer) for layer in self.layers],
             "kept_float": [asdict(layer) for layer in self.kept_float],
         }
@@ -123,6 +132,7 @@ class QuantScheme:
                 pact=bool(data["pact"]),
                 moving_rate=float(data["moving_rate"]),
                 metrics={str(k): float(v) for k, v in data["metrics"].items()},
+                methods=dict(data.get("methods", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from quant import grid, ptq, rules, wrap
+from quant import follow, grid, ptq, rules, wrap
+from quant.calibrators import AUTO
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
@@ -51,7 +52,8 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
     if ctx.calibration is None:
         raise UsageError("no calibration data", remedy="add a Calibration or Train section")
     images = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
-    scheme = ptq.calibrate(bundle.net, scheme, images, progress=ctx.progress)
+    following = follow.behind(bundle) if scheme.algo == AUTO else None
+    scheme = ptq.calibrate(bundle.net, scheme, images, following=following, progress=ctx.progress)
     work = bundle.clone()
     wrap.prepare(work.net, scheme)
     wrap.install_clips(work.net, scheme)

@@ -167,7 +167,7 @@ class QuantSection(Section):
     weight_bits: Bits = Field(default=8, description="bits of the weights, one scale a channel")
     activation_bits: Bits = Field(default=8, description="bits of the activations, one scale a tensor")
     pact: Flag = Field(default=True, description="qat: learn the clip of each activation (PACT)")
-    algo: Literal["moving_average", "absmax", "percentile"] = Field(
+    algo: Literal["absmax", "moving_average", "percentile", "hist", "mse", "kl", "auto"] = Field(
         default="moving_average", description="how calibration chooses the clip of an activation"
     )
     moving_rate: Open01 = Field(
