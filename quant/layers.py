@@ -59,7 +59,7 @@ def nearest(matrix: Rows, bits: int) -> Rows:
     """
     largest = np.abs(matrix).max(axis=1)
     step: Rows = np.where(largest > 0, largest, 1.0)[:, None] / steps(bits)
-    whole: Rows = np.round(matrix / step)
+    whole: Rows = np.rint(matrix / step)
     return on_grid(whole, largest, bits)
 
 

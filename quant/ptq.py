@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,18 +10,57 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
-from quant import auto, wrap
+from quant import auto, equalize, reconstruct, wrap
 from quant.calibrators import AUTO, Calibrator, build, build_all, update_all
+from quant.follow import Behind, behind
 from quant.scheme import LayerScheme, QuantScheme
 from slim.errors import StageFailed
 from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
-    from quant.follow import Behind
+    from slim.bundle import Bundle
+    from slim.config.ours import QuantSection
     from slim.data.dataset import Dataset
     from slim.spec import InputSpec
 
 BATCH = 8
+
+
+def prepare(
+    bundle: Bundle,
+    scheme: QuantScheme,
+    section: QuantSection,
+    read: Callable[[], Iterable[npt.NDArray[np.float32]]],
+    *,
+    progress: Reporter | None = None,
+) -> tuple[Bundle, QuantScheme]:
+    """Everything calibration does to a float model: equalize, choose clips, round, correct biases.
+
+    Args:
+        bundle: the float model; it stays as it is.
+        section: which of these are asked for.
+        read: gives the calibration batches, from the start each time it is called.
+    Returns:
+        The float model to be wrapped (``bundle`` itself where no weight changes), and the scheme with
+        clips; its ``methods`` say what else was done.
+    Raises:
+        StageFailed: see `calibrate`. UnsupportedModel: see `quant.reconstruct.reconstruct`.
+    """
+    adaround = section.rounding == "adaround"
+    changes = section.equalize or section.bias_correction or adaround
+    work = bundle.clone() if changes else bundle
+    following = behind(bundle) if changes or scheme.algo == AUTO else {}
+    if section.equalize:
+        pairs = equalize.pairs(scheme.paths, following, work.net)
+        equalize.equalize(work.net, pairs, following, read())
+        scheme = scheme.with_methods(equalized=pairs)
+    scheme = calibrate(work.net, scheme, read(), following=following, progress=progress)
+    if section.bias_correction or adaround:
+        goes = reconstruct.where_bias_goes(work.net, scheme, following) if section.bias_correction else {}
+        reconstruct.reconstruct(work.net, scheme, read(), correct=goes, adaround=adaround, progress=progress)
+        scheme = scheme.with_methods(**{"bias_correction": goes} if goes else {})
+        scheme = scheme.with_methods(**{"rounding": section.rounding} if adaround else {})
+    return work, scheme
 
 
 def calibrate(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from quant import follow, grid, ptq, rules, wrap
-from quant.calibrators import AUTO
+from quant import grid, ptq, rules, wrap
 from quant.scheme import QuantScheme
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
@@ -51,10 +50,15 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
     """
     if ctx.calibration is None:
         raise UsageError("no calibration data", remedy="add a Calibration or Train section")
-    images = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
-    following = follow.behind(bundle) if scheme.algo == AUTO else None
-    scheme = ptq.calibrate(bundle.net, scheme, images, following=following, progress=ctx.progress)
-    work = bundle.clone()
+    calibration, spec = ctx.calibration, bundle.spec.input
+    base, scheme = ptq.prepare(
+        bundle,
+        scheme,
+        section,
+        lambda: ptq.batches(calibration, spec, section.images, ctx.seed),
+        progress=ctx.progress,
+    )
+    work = base.clone()
     wrap.prepare(work.net, scheme)
     wrap.install_clips(work.net, scheme)
     scheme = wrap.finalize(work.net, scheme)

@@ -170,6 +170,15 @@ class QuantSection(Section):
     algo: Literal["absmax", "moving_average", "percentile", "hist", "mse", "kl", "auto"] = Field(
         default="moving_average", description="how calibration chooses the clip of an activation"
     )
+    equalize: Flag = Field(
+        default=False, description="even out the channels between two layers with nothing but a ReLU between"
+    )
+    rounding: Literal["nearest", "adaround"] = Field(
+        default="nearest", description="how calibration rounds weights; adaround: learned layer by layer"
+    )
+    bias_correction: Flag = Field(
+        default=False, description="take each channel's mean error off its bias after calibration"
+    )
     moving_rate: Open01 = Field(
         default=0.9, description="qat: memory of the moving average of activation ranges"
     )
