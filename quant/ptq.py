@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,17 +10,57 @@ import numpy.typing as npt
 import paddle
 from paddle import nn
 
-from quant import wrap
-from quant.calibrators import Calibrator, build
-from quant.scheme import QuantScheme
+from quant import auto, equalize, reconstruct, wrap
+from quant.calibrators import AUTO, Calibrator, build, build_all, update_all
+from quant.follow import Behind, behind
+from quant.scheme import LayerScheme, QuantScheme
 from slim.errors import StageFailed
 from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config.ours import QuantSection
     from slim.data.dataset import Dataset
     from slim.spec import InputSpec
 
 BATCH = 8
+
+
+def prepare(
+    bundle: Bundle,
+    scheme: QuantScheme,
+    section: QuantSection,
+    read: Callable[[], Iterable[npt.NDArray[np.float32]]],
+    *,
+    progress: Reporter | None = None,
+) -> tuple[Bundle, QuantScheme]:
+    """Everything calibration does to a float model: equalize, choose clips, round, correct biases.
+
+    Args:
+        bundle: the float model; it stays as it is.
+        section: which of these are asked for.
+        read: gives the calibration batches, from the start each time it is called.
+    Returns:
+        The float model to be wrapped (``bundle`` itself where no weight changes), and the scheme with
+        clips; its ``methods`` say what else was done.
+    Raises:
+        StageFailed: see `calibrate`. UnsupportedModel: see `quant.reconstruct.reconstruct`.
+    """
+    adaround = section.rounding == "adaround"
+    changes = section.equalize or section.bias_correction or adaround
+    work = bundle.clone() if changes else bundle
+    following = behind(bundle) if changes or scheme.algo == AUTO else {}
+    if section.equalize:
+        pairs = equalize.pairs(scheme.paths, following, work.net)
+        equalize.equalize(work.net, pairs, following, read())
+        scheme = scheme.with_methods(equalized=pairs)
+    scheme = calibrate(work.net, scheme, read(), following=following, progress=progress)
+    if section.bias_correction or adaround:
+        goes = reconstruct.where_bias_goes(work.net, scheme, following) if section.bias_correction else {}
+        reconstruct.reconstruct(work.net, scheme, read(), correct=goes, adaround=adaround, progress=progress)
+        scheme = scheme.with_methods(**{"bias_correction": goes} if goes else {})
+        scheme = scheme.with_methods(**{"rounding": section.rounding} if adaround else {})
+    return work, scheme
 
 
 def calibrate(
@@ -28,6 +68,7 @@ def calibrate(
     scheme: QuantScheme,
     batches: Iterable[npt.NDArray[np.float32]],
     *,
+    following: Mapping[str, Behind] | None = None,
     progress: Reporter | None = None,
 ) -> QuantScheme:
     """Run a float net over batches and choose each quantized layer's activation clip.
@@ -37,36 +78,33 @@ def calibrate(
 
     Args:
         net: the float net the scheme was planned for.
-        batches: float32 N x C x H x W, at least one.
-        scheme: its ``algo`` names the calibrator.
+        batches: float32 N x C x H x W, at least one; read once.
+        scheme: its ``algo`` names the calibrator, or "auto".
+        following: algo auto: what stands behind each layer (`quant.follow.behind`), to weigh channels.
     Returns:
-        The scheme with clips.
+        The scheme with clips; with algo auto its ``methods`` say which calibrator each layer got.
     Raises:
         StageFailed: no batch, or a layer's values are NaN, infinite or all zero.
     """
-    task = (progress or Silent()).task("calibrate")
-    seen: dict[str, Calibrator] = {path: build(scheme.algo, scheme.moving_rate) for path in scheme.paths}
-    layers = dict(net.named_sublayers())
-    hooks = [layers[path].register_forward_pre_hook(_feeder(one)) for path, one in seen.items()]
+    seen = {layer.path: _calibrators(scheme, layer) for layer in scheme.layers}
+    kept: list[npt.NDArray[np.float32]] = []
     training = net.training
     net.eval()
-    count = 0
     try:
-        with task, paddle.no_grad():
-            for batch in batches:
-                net(paddle.to_tensor(batch))
-                count += len(batch)
-                task.advance(len(batch))
+        _feed(net, seen, _keeping(batches, kept), progress or Silent())
+        clips = {path: {name: one.clip() for name, one in several.items()} for path, several in seen.items()}
+        # The first calibrator sees every value, so what no calibrator can use fails here.
+        wrap.require_clips({path: next(iter(found.values())) for path, found in clips.items()}, scheme)
+        if scheme.algo != AUTO:
+            return _require(scheme, {path: found[scheme.algo] for path, found in clips.items()})
+        usable = {path: {n: c for n, c in found.items() if c > 0.0} for path, found in clips.items()}
+        names = auto.choose(net, scheme, usable, kept, following or {})
     finally:
-        for hook in hooks:
-            hook.remove()
         if training:
             net.train()
-    if count == 0:
-        raise StageFailed("calibration saw no image", remedy="give a calibration data set that is not empty")
-    clips = {path: one.clip() for path, one in seen.items()}
-    wrap.require_clips(clips, scheme)
-    return scheme.with_clips(clips)
+    return _require(scheme, {path: clips[path][name] for path, name in names.items()}).with_methods(
+        calibrators=names
+    )
 
 
 def batches(
@@ -98,8 +136,51 @@ def pick(total: int, images: int, seed: int) -> list[int]:
     return sorted(int(i) for i in np.random.default_rng(seed).choice(total, images, replace=False))
 
 
-def _feeder(one: Calibrator):  # type: ignore[no-untyped-def]
+def _calibrators(scheme: QuantScheme, layer: LayerScheme) -> dict[str, Calibrator]:
+    if scheme.algo == AUTO:
+        return build_all(scheme.moving_rate, layer.activation_bits)
+    return {scheme.algo: build(scheme.algo, scheme.moving_rate, layer.activation_bits)}
+
+
+def _require(scheme: QuantScheme, clips: Mapping[str, float]) -> QuantScheme:
+    wrap.require_clips(clips, scheme)
+    return scheme.with_clips(clips)
+
+
+def _feed(
+    net: nn.Layer,
+    seen: Mapping[str, Mapping[str, Calibrator]],
+    batches: Iterable[npt.NDArray[np.float32]],
+    progress: Reporter,
+) -> None:
+    layers = dict(net.named_sublayers())
+    hooks = [layers[path].register_forward_pre_hook(_feeder(several)) for path, several in seen.items()]
+    count = 0
+    try:
+        with progress.task("calibrate") as task, paddle.no_grad():
+            for batch in batches:
+                net(paddle.to_tensor(batch))
+                count += len(batch)
+                task.advance(len(batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if count == 0:
+        raise StageFailed("calibration saw no image", remedy="give a calibration data set that is not empty")
+
+
+def _feeder(several: Mapping[str, Calibrator]):  # type: ignore[no-untyped-def]
     def hook(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...]) -> None:
-        one.update(inputs[0].numpy())
+        update_all(several, inputs[0].numpy())
 
     return hook
+
+
+def _keeping(
+    batches: Iterable[npt.NDArray[np.float32]], kept: list[npt.NDArray[np.float32]]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The batches; the first ones, up to `quant.auto.PROBE` images, stay in ``kept``."""
+    for batch in batches:
+        if sum(map(len, kept)) < auto.PROBE:
+            kept.append(batch)
+        yield batch

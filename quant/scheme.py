@@ -81,6 +81,9 @@ class QuantScheme:
         moving_rate: memory of the moving averages.
         metrics: points of the task metric: "float", "calibrated", "final", as far as measured; "trained"
             where training was worse than "calibrated", whose weights were kept.
+        methods: what calibration did beyond clips, by name: "calibrators" (algo auto: path -> the one
+            chosen), "equalized" (path -> path of the layer it was equalized with), "bias_correction"
+            (path -> where the correction went), "rounding" (how weights were rounded; absent: nearest).
     """
 
     mode: str
@@ -91,6 +94,7 @@ class QuantScheme:
     moving_rate: float = 0.9
     metrics: Mapping[str, float] = field(default_factory=dict)
     lstms: tuple[LstmScheme, ...] = ()
+    methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -111,6 +115,10 @@ class QuantScheme:
         """The same scheme with further measured metrics."""
         return replace(self, metrics={**self.metrics, **metrics})
 
+    def with_methods(self, **methods: Any) -> QuantScheme:
+        """The same scheme with a record of what else was done."""
+        return replace(self, methods={**self.methods, **methods})
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for scheme.json."""
         return {
@@ -120,6 +128,7 @@ class QuantScheme:
             "clip": self.clip,
             "moving_rate": self.moving_rate,
             "metrics": dict(self.metrics),
+            "methods": dict(self.methods),
             "layers": [asdict(layer) for layer in self.layers],
             "lstms": [{**asdict(one), "float_matrices": list(one.float_matrices)} for one in self.lstms],
             "kept_float": [asdict(layer) for layer in self.kept_float],
@@ -148,6 +157,7 @@ class QuantScheme:
                 moving_rate=float(data["moving_rate"]),
                 metrics={str(k): float(v) for k, v in data["metrics"].items()},
                 lstms=tuple(_lstm(**one) for one in data["lstms"]),
+                methods=dict(data.get("methods", {})),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(

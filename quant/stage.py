@@ -49,9 +49,15 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
     """
     if ctx.calibration is None:
         raise UsageError("no calibration data", remedy="add a Calibration or Train section")
-    images = ptq.batches(ctx.calibration, bundle.spec.input, section.images, ctx.seed)
-    scheme = ptq.calibrate(bundle.net, scheme, images, progress=ctx.progress)
-    work = bundle.clone()
+    calibration, spec = ctx.calibration, bundle.spec.input
+    base, scheme = ptq.prepare(
+        bundle,
+        scheme,
+        section,
+        lambda: ptq.batches(calibration, spec, section.images, ctx.seed),
+        progress=ctx.progress,
+    )
+    work = base.clone()
     wrap.prepare(work.net, scheme)
     wrap.install_clips(work.net, scheme)
     scheme = wrap.finalize(work.net, scheme)

@@ -184,8 +184,17 @@ class QuantSection(Section):
     lstm_weights: Literal["int8", "float"] = Field(
         default="int8", description="LSTM matrices, whose arithmetic is float: as int8, one scale each"
     )
-    algo: Literal["moving_average", "absmax", "percentile"] = Field(
+    algo: Literal["absmax", "moving_average", "percentile", "hist", "mse", "kl", "auto"] = Field(
         default="moving_average", description="how calibration chooses the clip of an activation"
+    )
+    equalize: Flag = Field(
+        default=False, description="even out the channels between two layers with nothing but a ReLU between"
+    )
+    rounding: Literal["nearest", "adaround"] = Field(
+        default="nearest", description="how calibration rounds weights; adaround: learned layer by layer"
+    )
+    bias_correction: Flag = Field(
+        default=False, description="take each channel's mean error off its bias after calibration"
     )
     moving_rate: Open01 = Field(
         default=0.9, description="qat: memory of the moving average of activation ranges"
