@@ -18,6 +18,9 @@ HEADERS = (
     "p50 / p90",
 )
 
+RUN_STAGES = {"original": "original", "arm": "arm nb", "x86": "x86 nb", "program": "inference"}
+"""Prefix of a flat metric -> the row of the stages it is of: what was truly run, in that order."""
+
 LAYER_HEADERS = ("layer", "op", "precision", "SNR dB", "cosine", "max abs", "with all before, dB")
 WORST_LAYERS = 15
 

@@ -11,7 +11,7 @@ from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
-from slim.report import report_markdown
+from slim.report import RUN_STAGES, report_markdown
 
 if TYPE_CHECKING:
     from export.check_report import CheckReport
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 REPORT, MARKDOWN, PREDICTIONS = "report.json", "report.md", "predictions.jsonl"
 LAYERS_PLOT = "layers.png"
-_ROWS = {"original": "original", "arm": "arm nb", "x86": "x86 nb", "program": "inference"}
 
 
 def check_artifact(
@@ -111,7 +110,7 @@ def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
     """
     metrics: dict[str, float] = {}
     rows = {row["stage"]: row for row in stages}
-    for name, stage in _ROWS.items():
+    for name, stage in RUN_STAGES.items():
         row = rows.get(stage)
         if row is None:
             continue
