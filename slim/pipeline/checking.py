@@ -103,7 +103,7 @@ def assemble(
 
 
 def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
-    """Flat numbers for ``slim compare``: accuracies and drops in points, bytes, parameters, FLOPs.
+    """Flat numbers for ``slim compare``: accuracies and drops in points, bytes, latency, parameters, FLOPs.
 
     >>> metrics_of([{"stage": "arm nb", "accuracy": 0.9, "arm_bytes": 10}])
     {'arm_accuracy': 90.0, 'arm_nb_bytes': 10}
@@ -118,11 +118,21 @@ def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
             metrics[f"{name}_accuracy"] = 100.0 * row["accuracy"]
         if row.get("drop") is not None:
             metrics[f"{name}_drop"] = row["drop"]["points"]
+        if row.get("latency_ms") is not None:
+            metrics |= _latency(name, row, rows.get(RUN_STAGES["original"], {}))
         if name in ("arm", "x86"):
             metrics[f"{name}_nb_bytes"] = row[f"{name}_bytes"]
         if name == "program":
             metrics |= {key: row[key] for key in ("inference_bytes", "params", "flops") if key in row}
     return metrics
+
+
+def _latency(name: str, row: dict[str, Any], original: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of this machine, and their ratio to those of the original in the same run."""
+    found = {f"{name}_latency_ms": row["latency_ms"]}
+    if name != "original" and original.get("latency_ms"):
+        found[f"{name}_latency_ratio"] = row["latency_ms"] / original["latency_ms"]
+    return found
 
 
 def _with_history(
