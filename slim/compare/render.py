@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from html import escape
 from xml.etree import ElementTree
 
 from slim.compare.pairs import Changed
 from slim.compare.reports import shown
 from slim.compare.rows import Comparison, Row
 from slim.report import markdown_table, text_table
+from slim.report.escaping import markdown_safe, visible
 
 HEADERS = ("model", "metric", "reference", "tolerance", "value", "verdict", "why")
 CHANGED_HEADERS = ("change", "image", "expected", "reference text", "text now")
 SHOWN = 20
 # What XML 1.0 cannot hold, not even escaped: control characters and lone surrogates.
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-def visible(text: str) -> str:
-    r"""Text from a label file for a terminal: what would move the cursor or hide is written out.
-
-    >>> visible("a\x1b[31m")
-    'a\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def text(comparison: Comparison, *, limit: int = SHOWN) -> str:
@@ -59,27 +50,17 @@ def _more(changed: Sequence[Changed], limit: int) -> list[str]:
 def markdown(comparison: Comparison, failed: Sequence[Row], *, limit: int = SHOWN) -> str:
     """The comparison for a pull request: the outcome, the table, changed images folded away."""
     parts = [f"## slim compare: {summary(comparison, failed)}", ""]
-    parts.append(markdown_table(HEADERS, [tuple(map(_safe, _cells(row))) for row in comparison.rows]))
+    parts.append(markdown_table(HEADERS, [tuple(map(markdown_safe, _cells(row))) for row in comparison.rows]))
     for model, pairs in comparison.pairs.items():
-        parts += ["", f"**{_safe(visible(model))}**: {_safe(pairs.line())}"]
+        parts += ["", f"**{markdown_safe(model)}**: {markdown_safe(pairs.line())}"]
         if pairs.changed[:limit]:
-            rows = [tuple(map(_safe, _changed(c))) for c in pairs.changed[:limit]]
+            rows = [tuple(map(markdown_safe, _changed(c))) for c in pairs.changed[:limit]]
             title = f"<details><summary>{len(pairs.changed):,} images changed</summary>"
             parts += ["", title, "", markdown_table(CHANGED_HEADERS, rows)]
             parts += ["", *_more(pairs.changed, limit), "</details>"]
     if comparison.notes:
-        parts += ["", *[f"- {_safe(visible(note))}" for note in comparison.notes]]
+        parts += ["", *[f"- {markdown_safe(note)}" for note in comparison.notes]]
     return "\n".join(parts) + "\n"
-
-
-def _safe(cell: str) -> str:
-    """Text that Markdown and HTML show as it is: labels come from outside.
-
-    >>> _safe("a|b <i> `c` @me")
-    'a&#124;b &lt;i&gt; &#96;c&#96; &#64;me'
-    """
-    plain = escape(cell, quote=False)
-    return re.sub(r"[|`*_\[\]!\\~@#]", lambda m: f"&#{ord(m[0])};", plain.replace("&#", "&amp;#"))
 
 
 def summary(comparison: Comparison, failed: Sequence[Row]) -> str:

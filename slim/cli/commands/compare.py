@@ -59,12 +59,12 @@ def _compare(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
 
 
 def _warn(found: Comparison) -> None:
-    from slim.compare import render
+    from slim.report.escaping import visible
 
     words = {"new": "has no references yet: slim compare --update adds it", "gain": "is better than expected"}
     for row in found.rows:
         if row.verdict in words:
-            common.reporter().warn(f"{render.visible(row.model)} {row.metric} {words[row.verdict]}")
+            common.reporter().warn(f"{visible(row.model)} {row.metric} {words[row.verdict]}")
 
 
 def _require(found: Comparison, failed: list[Row], baseline: Path) -> None:
@@ -79,15 +79,15 @@ def _require(found: Comparison, failed: list[Row], baseline: Path) -> None:
 def _update(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
     from dataclasses import asdict
 
-    from slim.compare import render
     from slim.compare.reports import shown
     from slim.compare.update import update
     from slim.report import text_table
+    from slim.report.escaping import visible
 
     changes = update(options["baseline"], reports, predictions=options["predictions"])
 
     def table() -> str:
-        rows = [(render.visible(c.model), c.metric, shown(c.before), shown(c.after)) for c in changes]
+        rows = [(visible(c.model), c.metric, shown(c.before), shown(c.after)) for c in changes]
         head = f"{options['baseline']}: {len(changes)} numbers written"
         return "\n".join([head, "", text_table(("model", "metric", "before", "after"), rows)])
 
