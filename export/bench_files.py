@@ -87,8 +87,8 @@ def bench(
 
     Returns:
         ``files`` (``file``, ``runtime``, ``shape``, ``bytes``, ``p50_ms``, ``p90_ms``, ``runs``, ``ratio`` of
-        the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above the idle process,
-        ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
+        the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above the idle
+        process, ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
     Raises:
         InputError: no model, or no shape known. UnsupportedModel: nothing here can run a file.
         StageFailed: an engine died.

@@ -14,7 +14,7 @@ Shape = Callable[[Any, str], tuple[int, ...]]
 
 
 def program_macs(prefix: Path, shape: Sequence[int]) -> int:
-    """Multiply-adds for one input of ``shape``: conv, transposed conv, matrix product and LSTM, as in `nb.inspect`.
+    """Multiply-adds for one input of ``shape``: convs, matrix products, LSTMs, as in `nb.inspect`.
 
     Raises:
         InputError: no readable program there.
