@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export import compare, layers_folder, selftest, subjects
-from export.bench import RUNS, latency
+from export.bench import RUNS, latencies
 from export.check_report import (
     METRIC,
     CheckOptions,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # Below this share of right answers the original is no trained model for these images.
 UNTRAINED = 0.05
+_TIMED = ("original", "program", "arm", "x86")
 
 
 def check(
@@ -80,9 +81,8 @@ def check(
             _images(report, exported, runtimes, dataset, section, progress or Silent())
             _witness(report, exported, dataset, section, progress)
         x = random_input(nominal_shape(exported.spec), seed)
-        for name in ("original", "program", "arm", "x86"):
-            if name in runtimes:
-                report.latency[name] = latency(runtimes[name], x, runs=latency_runs)
+        timed = {name: found for name, found in runtimes.items() if name in _TIMED}
+        report.latency = latencies(timed, x, runs=latency_runs)
     _selftest(report, exported)
     if per_layer:
         _layers(report, exported, dataset, original, shipped, float_view, seed, progress)

@@ -22,6 +22,8 @@ from slim.statistics import PairedDrop, paired_drop
 
 MAX_LISTED = 200
 METRIC = "acc"
+# "lost": the original is right and the shipped file wrong; "gained": the reverse; "other": both are wrong.
+_KINDS = ("lost", "gained", "other")
 
 
 class CheckOptions(Protocol):
@@ -68,7 +70,7 @@ class CheckReport:
     tensors: dict[str, list[compare.TensorComparison]] = field(default_factory=dict)
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     latency: dict[str, Latency] = field(default_factory=dict)
-    differing: list[dict[str, str]] = field(default_factory=list)
+    differing: list[dict[str, Any]] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     results: dict[str, EvalResult] = field(default_factory=dict)
@@ -116,14 +118,25 @@ def drop(report: CheckReport, name: str) -> PairedDrop:
     return paired_drop(reference[:n], candidate[:n])
 
 
-def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, str]]:
-    rows = zip(original.predictions, shipped.predictions, strict=False)
+def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, Any]]:
+    """Images with another text, ``index`` their place in the data set, those that were lost first."""
     found = [
-        {"ref": a.ref, "expected": a.expected, "original": a.text, "shipped": b.text}
-        for a, b in rows
+        {
+            "index": index,
+            "ref": a.ref,
+            "expected": a.expected,
+            "original": a.text,
+            "shipped": b.text,
+            "kind": _kind(a.correct, b.correct),
+        }
+        for index, (a, b) in enumerate(zip(original.predictions, shipped.predictions, strict=False))
         if a.text != b.text
     ]
-    return found[:MAX_LISTED]
+    return sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
+
+
+def _kind(before: bool, now: bool) -> str:
+    return "other" if before == now else "lost" if before else "gained"
 
 
 def rows(

@@ -100,3 +100,44 @@ def _phi(both: int, lost: int, gained: int, neither: int) -> float:
 
 def _joined(left: float, right: float, phi: float) -> float:
     return math.sqrt(max(0.0, left**2 - 2 * phi * left * right + right**2))
+
+
+RESAMPLES = 10_000
+"""Bootstrap resamples: the ends of a 95% interval move by about a hundredth of its width."""
+
+
+def mcnemar_exact(lost: int, gained: int) -> float:
+    """Two-sided exact p-value of McNemar's test: can ``lost`` against ``gained`` be chance?
+
+    Without a real difference each image whose result changed is a fair coin, so p is twice the smaller tail
+    of Binomial(lost + gained, 1/2), at most 1 (Q. McNemar, Psychometrika 12 (1947) 153-157, exact form).
+
+    >>> mcnemar_exact(5, 0), mcnemar_exact(3, 3)
+    (0.0625, 1.0)
+    """
+    if lost < 0 or gained < 0:
+        raise InputError(f"{lost} lost and {gained} gained are no counts")
+    n, tail, ways = lost + gained, 0, 1
+    for k in range(min(lost, gained) + 1):
+        tail += ways
+        ways = ways * (n - k) // (k + 1)
+    return min(1.0, 2 * tail / 2**n)
+
+
+def bootstrap_loss(lost: int, gained: int, n: int, seed: int) -> tuple[float, float]:
+    """95% percentile bootstrap interval of the points lost on ``n`` paired images.
+
+    Drawing n images with replacement, over and over, gives multinomial counts of lost, gained and unchanged
+    ones, which are drawn here directly (B. Efron, Annals of Statistics 7 (1979) 1-26).
+
+    >>> bootstrap_loss(0, 0, 50, seed=1)
+    (0.0, 0.0)
+    """
+    import numpy as np
+
+    if n < 1 or lost < 0 or gained < 0 or lost + gained > n:
+        raise InputError(f"{lost} lost and {gained} gained of {n} images are no counts")
+    shares = [lost / n, gained / n, (n - lost - gained) / n]
+    draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)
+    low, high = np.percentile(100.0 * (draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
+    return float(low), float(high)

@@ -13,8 +13,8 @@ NEEDED = {"original_accuracy", "arm_accuracy", "arm_drop", "arm_nb_bytes", "infe
 
 def test_references_of_the_demo(checkout: Path) -> None:
     references = read_references(checkout / "tests" / "refs" / "demo.yml")
-    assert set(references) == {load_config(find_config(job.config)).name for job in JOBS}
-    for model, metrics in references.items():
+    assert set(references.models) == {load_config(find_config(job.config)).name for job in JOBS}
+    for model, metrics in references.models.items():
         assert set(metrics) >= NEEDED
         # A set on which everything is right, or nothing, measures nothing.
         assert 80.0 <= metrics["original_accuracy"].value <= 98.0, model

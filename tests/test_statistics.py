@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slim.errors import InputError
-from slim.statistics import paired_drop, wilson
+from slim.statistics import bootstrap_loss, mcnemar_exact, paired_drop, wilson
 
 
 def _cells(both: int, lost: int, gained: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -64,3 +64,52 @@ def test_wilson_ends() -> None:
 def test_what_cannot_be_paired(pair: tuple[list[bool], list[bool]]) -> None:
     with pytest.raises(InputError, match="cannot pair"):
         paired_drop(*pair)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p"),
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (6, 0, 2 / 64), (6, 1, 2 * (1 + 7) / 128), (4, 4, 1.0)],
+)
+def test_mcnemar_by_hand(lost: int, gained: int, p: float) -> None:
+    """Twice the tail of Binomial(lost + gained, 1/2), counted by hand; exact in binary fractions."""
+    assert mcnemar_exact(lost, gained) == p == mcnemar_exact(gained, lost)
+
+
+def test_mcnemar_is_right_where_numbers_are_large() -> None:
+    """400 against 500: the normal approximation with continuity correction, |b - c| - 1 over sqrt(b + c).
+
+    Its p is 2 (1 - Phi(99 / 30)) = 9.67e-4; the two differ by less than 5% of p there.
+    """
+    assert mcnemar_exact(400, 500) == pytest.approx(9.67e-4, rel=0.05)
+
+
+def test_mcnemar_cries_wolf_at_most_as_often_as_it_says() -> None:
+    """Without a difference, p below 5% comes in at most 5% of the draws (2,000 draws: 3.5 sigma is 1.7%)."""
+    rng = np.random.default_rng(5)
+    draws = [rng.multinomial(300, [0.03, 0.03, 0.94]) for _ in range(2000)]
+    rate = float(np.mean([mcnemar_exact(int(a), int(b)) < 0.05 for a, b, _ in draws]))
+    assert rate <= 0.067
+    real = [rng.multinomial(300, [0.09, 0.02, 0.89]) for _ in range(200)]
+    assert np.mean([mcnemar_exact(int(a), int(b)) < 0.05 for a, b, _ in real]) > 0.8
+
+
+def test_bootstrap_by_hand() -> None:
+    """One of two images lost: 0, 1, 2 are lost with 1/4, 1/2, 1/4: the interval is 0 .. 100."""
+    assert bootstrap_loss(1, 0, 2, seed=3) == (0.0, 100.0)
+
+
+def test_bootstrap_is_the_resampling_of_images() -> None:
+    """Against drawing images, 2,000 resamples: ends within 0.5 points, 10% of the width."""
+    results = np.array([1] * 12 + [-1] * 5 + [0] * 183)
+    rng = np.random.default_rng(8)
+    means = 100.0 * rng.choice(results, (2000, 200)).mean(axis=1)
+    found = bootstrap_loss(12, 5, 200, seed=8)
+    assert found == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.5)
+    assert bootstrap_loss(12, 5, 200, seed=8) == found
+
+
+def test_counts_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="no counts"):
+        mcnemar_exact(-1, 2)
+    with pytest.raises(InputError, match="no counts"):
+        bootstrap_loss(3, 3, 5, seed=1)

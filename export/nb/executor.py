@@ -6,6 +6,7 @@ order of sums. See docs/NB_FORMAT.md for the rules, and ``ops*.py`` for the sour
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,18 +102,31 @@ class NbRuntime:
         self._once(x, watch)
         return seen
 
+    def profile(self, x: np.ndarray) -> list[tuple[Op, float]]:
+        """Each op in order with the seconds it took; ``x`` is float32, at most the images of one pass."""
+        env: Env = {**self.model.params, self._feed: np.ascontiguousarray(x)}
+        spent = []
+        for op, step in self._steps:
+            start = time.perf_counter()
+            self._do(op, step, env)
+            spent.append((op, time.perf_counter() - start))
+        return spent
+
+    def _do(self, op: Op, step: Step, env: Env) -> None:
+        try:
+            with np.errstate(all="ignore"):
+                step(env)
+        except SlimError:
+            raise
+        except _NUMPY_ERRORS as error:
+            raise UnsupportedModel(f"cannot run: {error}", where=_place(self.model, op)) from error
+
     def _once(self, x: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         env: Env = dict(self.model.params)
         env[self._feed] = np.ascontiguousarray(x)
         for op, step in self._steps:
             before = _shapes_read(op, env) if watch else {}
-            try:
-                with np.errstate(all="ignore"):
-                    step(env)
-            except SlimError:
-                raise
-            except _NUMPY_ERRORS as error:
-                raise UnsupportedModel(f"cannot run: {error}", where=_place(self.model, op)) from error
+            self._do(op, step, env)
             if watch is not None:
                 watch(op, env, before)
         if self._fetch not in env:

@@ -119,15 +119,15 @@ def _why_float(op: Op, model: NbModel) -> str:
     return "its weights are float: the layer was not quantized"
 
 
-def macs_by_op(model: NbModel) -> tuple[list[int], list[int] | None, str | None]:
-    """Multiply-adds of each op for one image.
+def macs_by_op(model: NbModel, x: np.ndarray | None = None) -> tuple[list[int], list[int] | None, str | None]:
+    """Multiply-adds of each op for ``x`` (float32, 1 x C x H x W); None: one image of the declared shape.
 
     Returns:
         One number per op (0 for ops that multiply nothing), the input shape they hold for, and None, or a
         reason why they could not be counted (then all numbers are 0).
     """
     zeros = [0] * len(model.ops)
-    x = probe_input(model)
+    x = probe_input(model) if x is None else x
     try:
         runtime = NbRuntime(model, any_target=True)
         traced = {id(op): (before, after) for op, before, after in runtime.shapes(x)}

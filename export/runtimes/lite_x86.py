@@ -149,6 +149,11 @@ class LiteX86Runtime:
             where=self._path,
         )
 
+    @property
+    def pid(self) -> int:
+        """Number of the process the engine runs in: its memory is not this process's."""
+        return self._child.pid
+
     def close(self) -> None:
         """End the worker."""
         self._finalizer()

@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "export-nb": Entry("export_nb", "Write Paddle-Lite .nb files for phones."),
     "check": Entry("check", "Prove an exported model against its original."),
     "compare": Entry("compare", "Compare reports with stored references; exit 1 on a regression."),
+    "bench": Entry("bench", "Time models side by side on this PC, with memory and multiply-adds."),
     "inspect": Entry("inspect", "Say what a .nb file holds: kernels, bytes, precision."),
     "compact": Entry("compact", "Shrink a .nb file without changing its outputs."),
     "run-nb": Entry("run_nb", "Execute a .nb file on a PC with the ARM kernels' arithmetic."),

@@ -10,8 +10,10 @@ from slim.errors import CheckpointError, InputError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
+from slim.pipeline.reporting import assemble, pictures
 from slim.progress import Reporter
 from slim.report import report_markdown
+from slim.report.page import report_html
 
 if TYPE_CHECKING:
     from export.check_report import CheckReport
@@ -19,10 +21,8 @@ if TYPE_CHECKING:
     from slim.config import CheckSection, Config
     from slim.data.dataset import Dataset
 
-FORMAT = 1
-REPORT, MARKDOWN, PREDICTIONS = "report.json", "report.md", "predictions.jsonl"
+REPORT, MARKDOWN, PAGE, PREDICTIONS = "report.json", "report.md", "report.html", "predictions.jsonl"
 LAYERS_PLOT = "layers.png"
-_ROWS = {"original": "original", "arm": "arm nb", "x86": "x86 nb", "program": "inference"}
 
 
 def check_artifact(
@@ -39,7 +39,7 @@ def check_artifact(
     seed: int,
     progress: Reporter,
 ) -> dict[str, Any]:
-    """Run the harness and write report.json, report.md and predictions.jsonl.
+    """Run the harness and write report.json, report.md, report.html and predictions.jsonl.
 
     Args:
         folder: an artifact of export-nb, or a bare folder with .nb files and an inference program.
@@ -61,9 +61,10 @@ def check_artifact(
     before = _before(source, config, progress)
     after = _shipped(past, progress)
     section = _section(config, images)
+    scored = _data(config, data, before, after, progress)
     found = harness.check(
         folder,
-        _data(config, data, before, after, progress),
+        scored,
         section,
         original=before,
         shipped=after,
@@ -77,82 +78,13 @@ def check_artifact(
     files = {} if manifest is None else {n: h for n, h in manifest.files.items() if n.endswith(".nb")}
     if past:
         past.append({"stage": "export-nb", "before": past[-1]["weights"], "files": files})
-    report = assemble(found, past, section, config, seed)
-    _write(report, found, out or folder)
+    recipe = {"Check": section.model_dump(mode="json")}
+    if manifest is not None and manifest.stage == "export":
+        recipe["Export"] = dict(manifest.recipe)
+    name = config.name if config is not None else None
+    report = assemble(found, past, recipe, name, before, seed, progress)
+    _write(report, found, out or folder, pictures(report, scored))
     return report
-
-
-def assemble(
-    found: CheckReport, past: list[dict[str, Any]], section: CheckSection, config: Config | None, seed: int
-) -> dict[str, Any]:
-    """The report: what the harness measured, the model's history, and the flat metrics CI compares."""
-    data = found.to_json()
-    name = config.name if config is not None else data["model"]
-    known = found.results.get("original")
-    stages = _with_history(data["stages"], past, known.correct if known is not None else [])
-    return {
-        "format": FORMAT,
-        **data,
-        "model": name,
-        "stages": stages,
-        "steps": past,
-        "metrics": metrics_of(stages),
-        "recipe": {"Check": section.model_dump(mode="json")},
-        "tools": artifact.tool_versions(),
-        "seed": seed,
-    }
-
-
-def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
-    """Flat numbers for ``slim compare``: accuracies and drops in points, bytes, parameters, FLOPs.
-
-    >>> metrics_of([{"stage": "arm nb", "accuracy": 0.9, "arm_bytes": 10}])
-    {'arm_accuracy': 90.0, 'arm_nb_bytes': 10}
-    """
-    metrics: dict[str, float] = {}
-    rows = {row["stage"]: row for row in stages}
-    for name, stage in _ROWS.items():
-        row = rows.get(stage)
-        if row is None:
-            continue
-        if row.get("accuracy") is not None:
-            metrics[f"{name}_accuracy"] = 100.0 * row["accuracy"]
-        if row.get("drop") is not None:
-            metrics[f"{name}_drop"] = row["drop"]["points"]
-        if name in ("arm", "x86"):
-            metrics[f"{name}_nb_bytes"] = row[f"{name}_bytes"]
-        if name == "program":
-            metrics |= {key: row[key] for key in ("inference_bytes", "params", "flops") if key in row}
-    return metrics
-
-
-def _with_history(
-    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: list[bool]
-) -> list[dict[str, Any]]:
-    """The stages between original and shipped file, from the manifests, in their place."""
-    between = [
-        {
-            "stage": entry["stage"],
-            "params": entry["params"],
-            "flops": entry["flops"],
-            "accuracy": entry["metrics"]["acc"],
-            "images": entry["images"],
-            "drop": _drop(original, entry.get("correct", "")),
-        }
-        for entry in past
-        if entry.get("metrics")
-    ]
-    first = [row for row in rows if row["stage"] == "original"]
-    return [*first, *between, *[row for row in rows if row["stage"] != "original"]]
-
-
-def _drop(original: list[bool], correct: str) -> dict[str, Any] | None:
-    """Paired on the lines both saw; None where the original was not scored on them."""
-    from slim.statistics import paired_drop
-
-    if not correct or len(original) < len(correct):
-        return None
-    return dict(paired_drop(original[: len(correct)], [mark == "1" for mark in correct]).__dict__)
 
 
 def _make(out: Path | None) -> None:
@@ -227,7 +159,7 @@ def _data(
     return None
 
 
-def _write(report: dict[str, Any], found: CheckReport, out: Path) -> None:
+def _write(report: dict[str, Any], found: CheckReport, out: Path, images: dict[int, str]) -> None:
     from export.check import shipped_name
     from slim.evaluate import write_predictions
 
@@ -239,4 +171,5 @@ def _write(report: dict[str, Any], found: CheckReport, out: Path) -> None:
     if found.results:
         write_predictions(found.results[shipped_name(found)].predictions, out / PREDICTIONS)
     artifact.write_text(out / MARKDOWN, report_markdown(report))
+    artifact.write_text(out / PAGE, report_html(report, images))
     artifact.write_json(out / REPORT, report)

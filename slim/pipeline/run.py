@@ -27,6 +27,7 @@ _KEPT = (
     "preprocess.json",
     "report.json",
     "report.md",
+    "report.html",
     "predictions.jsonl",
 )
 

@@ -206,7 +206,7 @@ def test_report_and_picture(exported_int8: Exported, tmp_path: Path, monkeypatch
     model.params[a], model.params[b] = model.params[b], model.params[a]
     write_nb(model, folder / "model.arm.nb")
     (folder / "model.x86.nb").unlink()
-    monkeypatch.setattr(harness, "latency", lambda runtime, x, runs: bench.latency(runtime, x, runs=1))
+    monkeypatch.setattr(harness, "latencies", lambda timed, x, runs: bench.latencies(timed, x, runs=1))
     check_artifact(
         folder, None, original="zoo:ch_ppocr_mobile_v2.0_cls", per_layer=True, out=tmp_path / "out", seed=0,
         progress=Silent(),

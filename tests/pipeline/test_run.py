@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +31,7 @@ TINY = [
     "Check.simulation_images=20",
     # Two steps on 96 lines prove nothing about accuracy; the demo and its references do.
     "Check.max_drop=60",
-    # One of 20 lines on the edge between both classes of a half-trained net may round the other way in
-    # Paddle's simulation; test_slow and the demo judge trained nets.
+    # An image between two classes may be read either way by another rounding: one of 20 is 0.05.
     "Check.min_agreement=0.9",
 ]
 
@@ -55,10 +57,51 @@ def test_it_leaves_what_an_app_and_a_ci_need(done: tuple[Path, list[str]]) -> No
         "labels.txt",
         "preprocess.json",
         "report.md",
+        "report.html",
         "predictions.jsonl",
     ]
     assert all((out / name).stat().st_size > 0 for name in names)
     assert len((out / "predictions.jsonl").read_text().splitlines()) == 60
+
+
+def _keys(value: Any, at: str, opaque: set[str]) -> set[str]:
+    """Paths of a report as docs/REPORT.md writes them; what stands in ``opaque`` is not looked into."""
+    if at in opaque or not isinstance(value, (dict, list)):
+        return {at}
+    if isinstance(value, list):
+        found = {at} | {path for part in value for path in _keys(part, f"{at}[]", opaque)}
+        return found - {f"{at}[]"}
+    paths: set[str] = set()
+    for name, part in value.items():
+        inner = f"{at}.{name}" if at else name
+        paths |= _keys(part, f"{at}.*" if f"{at}.*" in opaque else inner, opaque)
+    return paths
+
+
+def test_every_key_of_the_report_is_documented(done: tuple[Path, list[str]], checkout: Path) -> None:
+    page = (checkout / "docs" / "REPORT.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)` \| (\w+) \| (maybe)?", page, re.M)
+    documented = {name for name, _, _ in rows}
+    always = {name for name, _, maybe in rows if not maybe}
+    opaque = {f"{name}.*" for name in ("metrics", "files", "recipe", "data", "tools")}
+    opaque |= {"steps", "notes", "layers[].merged", "tensors.*[].shape"}
+    report = _report(done[0])
+    found = {key for key in _keys(_starred(report), "", opaque) if not key.endswith(".*") or key in opaque}
+    for name in ("differing", "layers"):  # no element, no key of an element
+        if not report.get(name):
+            always = {key for key in always if not key.startswith(f"{name}[]")}
+    assert sorted(found - documented) == []
+    assert sorted(always - found) == []
+
+
+def _starred(report: dict[str, Any]) -> dict[str, Any]:
+    """Names that are data (files, runtimes, groups) become ``*``, their parts put together."""
+    report = dict(report)
+    for name in ("tensors", "latency"):
+        report[name] = {"*": next(iter(report[name].values()))}
+    groups = report["sensitivity"]["groups"]
+    report["sensitivity"] = dict(report["sensitivity"]) | {"groups": {"*": next(iter(groups.values()))}}
+    return report
 
 
 def test_the_report_lists_the_steps_with_their_weights(done: tuple[Path, list[str]]) -> None:
@@ -121,3 +164,40 @@ def test_a_missed_bound_fails_the_run(
     out = capsys.readouterr()
     assert json.loads(out.out)["passed"] is False
     assert "share of the original's" in out.err
+
+
+def test_the_page_shows_the_run(done: tuple[Path, list[str]]) -> None:
+    """Real curves, the files as points, the changed images with their pictures, the recipes of all stages."""
+    page = (done[0] / "report.html").read_text(encoding="utf-8")
+    report = _report(done[0])
+    assert page.count("<circle") == 4  # float arm nb, inference program, arm nb, x86 nb
+    assert page.count("<polyline") == len(report["sensitivity"]["groups"]) > 20
+    shown = report["differing"][:24]
+    assert page.count("data:image/png;base64,") == len(shown) > 0
+    assert set(report["recipe"]) == {"Prune", "Quant", "Export", "Check"}
+    assert report["recipe"]["Prune"]["Finetune"]["steps"] == 2
+    kinds = [row["kind"] for row in report["differing"]]
+    assert kinds == sorted(kinds, key=("lost", "gained", "other").index)
+    removed = [p["removed"] for points in report["sensitivity"]["groups"].values() for p in points]
+    assert min(removed) > 0.0 and max(removed) <= 0.25 + 0.125  # ratio 0.25 of at least 8 channels, rounded
+
+
+def test_metrics_hold_latency_and_its_ratio(done: tuple[Path, list[str]]) -> None:
+    metrics = _report(done[0])["metrics"]
+    ratio = metrics["x86_latency_ms"] / metrics["original_latency_ms"]
+    assert metrics["x86_latency_ratio"] == pytest.approx(ratio) and "original_latency_ratio" not in metrics
+
+
+def test_a_changed_page_of_curves_is_left_out_with_a_word(
+    done: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slim.cli.console import ConsoleReporter
+    from slim.pipeline.reporting import sensitivity
+
+    folder = tmp_path / "prune"
+    shutil.copytree(done[0] / "prune", folder)
+    (folder / "sensitivity.json").write_text('{"version": 99}')
+    original = open_model("zoo:ch_ppocr_mobile_v2.0_cls", None, Silent())
+    past = [{"stage": "prune", "out": str(folder)}]
+    assert sensitivity(past, original, ConsoleReporter(sys.stderr)) is None
+    assert "sensitivity version is 99" in capsys.readouterr().err

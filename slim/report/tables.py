@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slim.report.escaping import markdown_safe
+
 HEADERS = (
     "model",
     "stage",
@@ -18,8 +20,13 @@ HEADERS = (
     "p50 / p90",
 )
 
+RUN_STAGES = {"original": "original", "arm": "arm nb", "x86": "x86 nb", "program": "inference"}
+"""Prefix of a flat metric -> the row of the stages it is of: what was truly run, in that order."""
+
 LAYER_HEADERS = ("layer", "op", "precision", "SNR dB", "cosine", "max abs", "with all before, dB")
 WORST_LAYERS = 15
+WORST_IMAGES = 24
+"""Changed images listed, and shown in the page with their picture."""
 
 
 def kilo(count: float | None) -> str:
@@ -105,7 +112,7 @@ def report_text(report: Mapping[str, Any]) -> str:
     """Table of the stages, then the checks, then what a reader must know."""
     parts = [text_table(HEADERS, stage_rows(report)), ""]
     parts += [check_line(check) for check in report["checks"]]
-    parts += ["", *_tensor_lines(report)] if report.get("tensors") else []
+    parts += ["", *tensor_lines(report)] if report.get("tensors") else []
     parts += [f"note: {note}" for note in report.get("notes", [])]
     if report.get("layers"):
         parts += ["", _layers_line(report), text_table(LAYER_HEADERS, layer_rows(report))]
@@ -117,16 +124,27 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     parts = [f"# {report['model']}", "", markdown_table(HEADERS, stage_rows(report)), "", "## Checks", ""]
     parts += [f"- {check_line(check)}" for check in report["checks"]]
     if report.get("tensors"):
-        parts += ["", "## Tensors", "", *[f"- {line}" for line in _tensor_lines(report)]]
+        parts += ["", "## Tensors", "", *[f"- {line}" for line in tensor_lines(report)]]
     if report.get("notes"):
         parts += ["", "## Notes", "", *[f"- {note}" for note in report["notes"]]]
+    if report.get("differing"):
+        parts += ["", "## Changed images", "", *_changed_lines(report["differing"])]
     if report.get("layers"):
         parts += ["", "## Layers", "", _layers_line(report), ""]
         parts += [markdown_table(LAYER_HEADERS, layer_rows(report))]
     return "\n".join(parts) + "\n"
 
 
-def _tensor_lines(report: Mapping[str, Any]) -> list[str]:
+def _changed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The first changed images with both texts, labels escaped."""
+    names = ("kind", "ref", "expected", "original", "shipped")
+    cells = [tuple(markdown_safe(str(row[name])) for name in names) for row in rows[:WORST_IMAGES]]
+    left = len(rows) - WORST_IMAGES
+    more = ["", f"and {left} more in report.json"] if left > 0 else []
+    return [markdown_table(("change", "image", "expected", "original", "shipped"), cells), *more]
+
+
+def tensor_lines(report: Mapping[str, Any]) -> list[str]:
     """Per pair of runtimes the worst of its inputs: distance, angle, share of equal decisions."""
     lines = []
     for label, found in report["tensors"].items():

@@ -49,13 +49,13 @@ def _report(folder: Path, model: str = "cls", **metrics: object) -> Path:
 def test_a_metric_beside_its_reference(
     tmp_path: Path, metrics: dict[str, object], verdicts: list[str]
 ) -> None:
-    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, **metrics)])
+    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, **metrics)]).rows
     assert [row.verdict for row in rows] == verdicts
     assert any(row.failed for row in rows) == any(v in ("regression", "missing") for v in verdicts)
 
 
 def test_a_model_without_a_report_fails(tmp_path: Path) -> None:
-    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, model="other")])
+    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, model="other")]).rows
     assert [(row.model, row.verdict, row.failed) for row in rows] == [
         ("other", "new", False),
         ("cls", "missing", True),
@@ -65,6 +65,34 @@ def test_a_model_without_a_report_fails(tmp_path: Path) -> None:
 def test_equal_allows_no_direction() -> None:
     reference = Reference(10.0, 0.0, "equal")
     assert [judge(reference, value) for value in (10.0, 9.0, 11.0)] == ["ok", "regression", "regression"]
+
+
+def test_a_tolerance_is_meant_in_decimals() -> None:
+    """90.4 - 90.1 is a bit more than 0.3 in floating point; 0.31 is not."""
+    reference = Reference(90.4, 0.3, "higher")
+    assert 90.4 - 90.1 > 0.3
+    assert [judge(reference, value) for value in (90.1, 90.09)] == ["ok", "regression"]
+
+
+def test_defaults_fill_what_an_entry_leaves_out(tmp_path: Path) -> None:
+    text = """
+defaults: {accuracy: {tolerance: "10%", better: higher}}
+models:
+  a: {accuracy: {value: 50}}
+  b: {accuracy: {value: 50, tolerance: 1}}
+"""
+    models = read_references(_refs(tmp_path, text)).models
+    assert models["a"]["accuracy"] == Reference(50.0, 5.0, "higher")
+    assert models["b"]["accuracy"] == Reference(50.0, 1.0, "higher")
+
+
+def test_other_tool_versions_are_said(tmp_path: Path) -> None:
+    refs = _refs(tmp_path, REFS + "    tools: {paddlepaddle: 2.6.1, numpy: 1.26.4}\n")
+    path = _report(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tools": {"paddlepaddle": "2.6.2"}}))
+    assert compare(read_references(refs), [path]).notes == (
+        "cls: other tool versions (paddlepaddle 2.6.1 then, 2.6.2 now)",
+    )
 
 
 def test_two_reports_of_one_model_are_refused(tmp_path: Path) -> None:
@@ -78,6 +106,13 @@ def test_two_reports_of_one_model_are_refused(tmp_path: Path) -> None:
     [
         ("models: {}", "no models"),
         ("models: {cls: {accuracy: {value: 1, tolerance: 1}}}", "value, tolerance and better"),
+        ("models: {cls: {}}", "cls: names no metric"),
+        ("models: {cls: {tools: {numpy: '1'}}}", "cls: names no metric"),
+        ("models: {cls: {a: {value: 1, tolerance: 1, better: higher}}}\nmodel: 3", "unknown section model"),
+        ("models: {cls: {a: {value: 1}}}\ndefaults: {a: {value: 1}}", "defaults.a: may hold"),
+        ("models: {cls: {paired_loss: {value: 0, tolerance: 1, better: lower}}}", "need each other"),
+        ("models: {cls: {predictions: {file: p}, a: {value: 1, tolerance: 1, better: higher}}}", "need each"),
+        ("models: {cls: {predictions: p, a: {value: 1, tolerance: 1, better: higher}}}", "needs file"),
         ("models: {cls: {accuracy: {value: x, tolerance: 1, better: higher}}}", "not a number"),
         ("models: {cls: {accuracy: {value: .nan, tolerance: 1, better: higher}}}", "finite"),
         ("models: {cls: {accuracy: {value: 1, tolerance: -1, better: higher}}}", "negative"),

@@ -1,0 +1,191 @@
+"""``slim bench``: several model files side by side, each in its own process, taking turns."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from export import bench_worker, proto
+from export.bench import RUNS, WARM_UP, take_turns
+from export.check_report import nominal_shape
+from export.child import quiet_environment
+from export.nb.reader import read_nb
+from export.stage import INFERENCE, NB_FILES, program_bytes, read_spec
+from slim.errors import InputError, SlimError, StageFailed
+from slim.progress import Reporter, Silent
+
+_LOAD_SECONDS = 120.0
+_BURST_SECONDS = 600.0
+NOT_A_PHONE = (
+    "times are of this PC's processor and compare the files with each other here; they are not a phone's"
+)
+EXECUTOR = (
+    "ARM files run in the executor, which computes what a phone computes and says nothing of how fast it does"
+)
+
+
+@dataclass
+class Worker:
+    """One file and the process that runs it."""
+
+    path: Path
+    shape: tuple[int, ...]
+    process: Any
+    pipe: Connection
+    runtime: str = ""
+
+    def burst(self, count: int) -> list[float]:
+        """Seconds of ``count`` runs in a row."""
+        self.pipe.send(("run", count))
+        seconds: list[float] = self.answer(_BURST_SECONDS)
+        return seconds
+
+    def answer(self, limit: float) -> Any:
+        """What the process says next.
+
+        Raises:
+            SlimError: what it raised. StageFailed: it died or did not answer in time.
+        """
+        try:
+            if not self.pipe.poll(limit):
+                raise StageFailed(f"did not answer within {limit:.0f} s", where=self.path)
+            said = self.pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            self.process.join(5)
+            raise StageFailed(
+                f"the process that ran it died (exit code {self.process.exitcode})", where=self.path
+            ) from error
+        if isinstance(said[0], type) and issubclass(said[0], SlimError):
+            raise said[0](said[1], where=said[2] or self.path, remedy=said[3])
+        return said[1]
+
+
+def bench(
+    paths: Sequence[Path],
+    *,
+    shape: tuple[int, ...] | None = None,
+    threads: int = 1,
+    warm_up: int = WARM_UP,
+    runs: int = RUNS,
+    per_op: bool = False,
+    seed: int = 0,
+    progress: Reporter | None = None,
+) -> dict[str, Any]:
+    """Time files in one run.
+
+    Args:
+        paths: .nb files, inference programs (folder, .pdmodel or prefix), folders of ``slim export-nb``.
+        shape: of the input, 1 x C x H x W; None: that of the folder's spec.json, else what the file declares.
+        threads: of each engine. The executor's matrix products use them, its other operators one.
+        per_op: also time each operator, where the runtime allows it (the executor of ARM files does).
+
+    Returns:
+        ``files`` (``file``, ``runtime``, ``shape``, ``bytes``, ``p50_ms``, ``p90_ms``, ``runs``, ``ratio`` of
+        the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above the idle
+        process, ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
+    Raises:
+        InputError: no model, or no shape known. UnsupportedModel: nothing here can run a file.
+        StageFailed: an engine died.
+    """
+    files = [file for path in paths for file in expand(path)]
+    shapes = [shape or input_shape(file) for file in files]
+    with workers(files, shapes, threads=threads, seed=seed, per_op=per_op) as found:
+        with (progress or Silent()).task("bench", runs * len(found)) as task:
+            timed = take_turns([w.burst for w in found], warm_up=warm_up, runs=runs, advance=task.advance)
+        rows = []
+        for worker, latency in zip(found, timed, strict=True):
+            worker.pipe.send(("end", 0))
+            facts = worker.answer(_BURST_SECONDS)
+            rows.append(_row(worker, latency.to_json(), latency.p50_ms / timed[0].p50_ms, facts))
+    return {"files": rows, "threads": threads, "warm_up": warm_up, "notes": _notes(rows, per_op)}
+
+
+def _row(worker: Worker, latency: dict[str, Any], ratio: float, facts: dict[str, Any]) -> dict[str, Any]:
+    one = worker.path.is_file() and worker.path.suffix != proto.MODEL
+    size = worker.path.stat().st_size if one else program_bytes(proto.inference_prefix(worker.path))
+    head = {"file": str(worker.path), "runtime": worker.runtime, "shape": list(worker.shape), "bytes": size}
+    return {**head, **latency, "ratio": ratio, **facts}
+
+
+def _notes(rows: Sequence[dict[str, Any]], per_op: bool) -> list[str]:
+    notes = [NOT_A_PHONE]
+    if any(row["runtime"] == "nb" for row in rows):
+        notes.append(EXECUTOR)
+    if len({tuple(row["shape"]) for row in rows}) > 1:
+        notes.append("the files read inputs of different sizes: their times are not of the same work")
+    silent = [row["file"] for row in rows if "ops" not in row]
+    if per_op and silent:
+        notes.append(f"no time by operator: the runtime of {', '.join(silent)} does not tell")
+    return notes
+
+
+def expand(path: Path) -> list[Path]:
+    """The models of a folder that slim export-nb wrote, or ``path`` itself."""
+    if not path.is_dir():
+        return [path]
+    found = [path / name for name in NB_FILES.values() if (path / name).is_file()]
+    program = path / INFERENCE
+    return ([program] if program.is_dir() and found else []) + found or [path]
+
+
+def input_shape(path: Path) -> tuple[int, ...]:
+    """1 x C x H x W from the spec.json beside a file, else from the file itself.
+
+    Raises:
+        InputError: neither says it.
+    """
+    folder = path if path.is_dir() else path.parent
+    for place in (folder, folder.parent):
+        spec = read_spec(place)
+        if spec is not None:
+            return nominal_shape(spec)
+    found = (1, *_declared(path)[1:])
+    if len(found) != 4 or min(found) < 1:
+        raise InputError(f"reads {found}, of no fixed size", where=path, remedy="give --shape 1,3,32,320")
+    return found
+
+
+def _declared(path: Path) -> tuple[int, ...]:
+    if path.is_file() and path.suffix != proto.MODEL:
+        model = read_nb(path)
+        feeds = {n for op in model.ops if op.type == "feed" for names in op.outputs.values() for n in names}
+        found = [v.dims for block in model.program.blocks for v in block.vars if v.name in feeds and v.dims]
+        return tuple(found[0]) if found else ()
+    program = proto.read_program(proto.model_path(proto.inference_prefix(path)))
+    return proto.dims(proto.var(program, proto.feed_name(program)))
+
+
+@contextmanager
+def workers(
+    files: Sequence[Path], shapes: Sequence[tuple[int, ...]], *, threads: int, seed: int, per_op: bool
+) -> Iterator[list[Worker]]:
+    """Processes that have loaded their file; ended when the block ends, however it ends."""
+    context = multiprocessing.get_context("spawn")
+    found: list[Worker] = []
+    before = dict(os.environ)
+    try:
+        os.environ.update(quiet_environment(threads))  # native libraries read it when they are loaded
+        for path, shape in zip(files, shapes, strict=True):
+            here, there = context.Pipe()
+            process = context.Process(
+                target=bench_worker.work, args=(there, str(path), shape, threads, seed, per_op), daemon=True
+            )
+            process.start()
+            there.close()
+            found.append(Worker(path, shape, process, here))
+        for worker in found:
+            worker.runtime = worker.answer(_LOAD_SECONDS)
+        yield found
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for worker in found:
+            worker.pipe.close()
+            worker.process.terminate()
+            worker.process.join(5)

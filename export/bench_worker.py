@@ -1,0 +1,114 @@
+"""One file of ``slim bench`` in a process of its own: its memory is its own, and a crash ends only it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import defaultdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slim.errors import SlimError
+
+PROFILED = 10
+"""Passes a per-op time is the median of."""
+
+
+def work(
+    answers: Connection, path: str, shape: tuple[int, ...], threads: int, seed: int, per_op: bool
+) -> None:
+    """Load a file, then answer ``("run", n)`` with the seconds of n runs, and ``("end", 0)`` with the facts.
+
+    A SlimError is sent as what it says; the parent raises it again.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
+    os.dup2(2, 1)  # stdout is the command's result
+    try:
+        _serve(answers, Path(path), shape, threads, seed, per_op)
+    except SlimError as error:
+        answers.send((type(error), error.what, error.where, error.remedy))
+    except EOFError:
+        return  # the parent is gone
+
+
+def _serve(
+    answers: Connection, path: Path, shape: tuple[int, ...], threads: int, seed: int, per_op: bool
+) -> None:
+    from export.program import random_input
+    from export.runtimes.base import open_runtime
+
+    x = random_input(shape, seed)
+    idle = memory_mb("VmRSS")
+    runtime = open_runtime(path, threads=threads)
+    runtime.run(x)
+    answers.send(("ready", runtime.name))
+    while True:
+        asked, count = answers.recv()
+        if asked == "end":
+            break
+        seconds = []
+        for _ in range(count):
+            runtime.run(x)
+            seconds.append(runtime.last_seconds)
+        answers.send(("ran", seconds))
+    facts: dict[str, Any] = {"peak_mb": memory_mb("VmHWM", getattr(runtime, "pid", None))}
+    # The x86 runtime is a process of its own: what it weighed before the model was loaded is not known here.
+    facts["model_mb"] = facts["peak_mb"] - idle if getattr(runtime, "pid", None) is None else None
+    if per_op and hasattr(runtime, "profile"):
+        facts["ops"] = by_op([runtime.profile(x) for _ in range(PROFILED)])
+    facts |= _cost(path, shape)
+    runtime.close()
+    answers.send(("facts", facts))
+
+
+def memory_mb(name: str, pid: int | None = None) -> float:
+    """``VmRSS`` (now) or ``VmHWM`` (at most, since the program started) of a process, in MB of 1000 kB.
+
+    The kernel's own count: ``ru_maxrss`` would start with the size of the process this one was forked from.
+    """
+    path = Path(f"/proc/{pid if pid is not None else 'self'}/status")
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def by_op(passes: list[list[tuple[str, str, float]]]) -> list[dict[str, Any]]:
+    """Median milliseconds by operator type and precision over passes of (type, precision, seconds).
+
+    >>> by_op([[("conv2d", "int8", 0.001), ("conv2d", "int8", 0.003), ("softmax", "float", 0.001)]])[0]
+    {'type': 'conv2d', 'precision': 'int8', 'count': 2, 'ms': 4.0, 'share': 0.8}
+    """
+    sums: dict[tuple[str, str], list[float]] = {}
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for number, steps in enumerate(passes):
+        for kind, precision, seconds in steps:
+            spent = sums.setdefault((kind, precision), [0.0] * len(passes))
+            spent[number] += seconds
+            counts[kind, precision] += number == 0
+    medians = {key: 1e3 * float(np.median(spent)) for key, spent in sums.items()}
+    total = sum(medians.values()) or 1.0
+    rows = [
+        {"type": t, "precision": p, "count": counts[t, p], "ms": ms, "share": ms / total}
+        for (t, p), ms in medians.items()
+    ]
+    return sorted(rows, key=lambda row: -row["ms"])
+
+
+def _cost(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Multiply-adds at this input and the share of them in int8; None where they cannot be counted."""
+    from export import proto
+    from export.nb.inspect import macs_by_op
+    from export.nb.reader import read_nb
+    from export.program_cost import program_macs
+
+    if not path.is_file() or path.suffix == proto.MODEL:
+        return {"macs": program_macs(proto.inference_prefix(path), shape), "int8_share": 0.0}
+    model = read_nb(path)
+    macs, _, why = macs_by_op(model, np.zeros(shape, np.float32))
+    if why is not None or not sum(macs):
+        return {"macs": None, "int8_share": None}
+    pairs = zip(model.ops, macs, strict=True)
+    int8 = sum(work for op, work in pairs if op.kernel is not None and op.kernel.precision == "int8")
+    return {"macs": sum(macs), "int8_share": int8 / sum(macs)}

@@ -1,0 +1,19 @@
+"""Comparing reports with stored references: the gate of a CI.
+
+`references` reads and `update` writes refs.yml, `reports` reads report.json, `pairs` compares texts image by
+image, `rows` judges, `render` writes Markdown, JUnit XML and text. docs/CI.md describes the file.
+"""
+
+from slim.compare.references import Reference, References, Stored, read_references
+from slim.compare.rows import Comparison, Row, compare, judge
+
+__all__ = [
+    "Comparison",
+    "Reference",
+    "References",
+    "Row",
+    "Stored",
+    "compare",
+    "judge",
+    "read_references",
+]

@@ -1,0 +1,313 @@
+"""Writing refs.yml: new values go where the old ones stand, all else stays as a person left it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slim.artifact import write_text
+from slim.compare.references import (
+    AGREEMENT,
+    PAIRED,
+    PAIRED_LOSS,
+    PREDICTIONS,
+    TOOLS,
+    References,
+    read_references,
+    references_from,
+)
+from slim.compare.reports import Report, read_reports
+from slim.config.read import parse_yaml, read_text
+from slim.errors import ConfigError, InputError
+from slim.numerics import file_sha256
+
+HEADER = """\
+# References of slim compare: value, tolerance (absolute, or "2%" of the value) and which direction is better.
+# slim compare --update --baseline {name} REPORT... renews the values and keeps tolerances and comments.
+models:
+"""
+# Images that may all change for the worse before McNemar's test calls it a loss: 2 * 0.5**5 is above 5%.
+_NO_PROOF = 5
+# What a new model's entries get: (end of the metric's name, tolerance, better). The first that fits.
+# Accuracies in points, where 1 is what a recipe allows by default, more on few images; bytes and work move
+# a little with the channels another processor's rounding keeps. The original has no reason to move at all.
+_NEW: tuple[tuple[str, float | str, str], ...] = (
+    ("original_accuracy", 0.5, "equal"),
+    ("_accuracy", 1.0, "higher"),
+    ("_drop", 1.0, "lower"),
+    ("_bytes", "2%", "lower"),
+    ("params", "2%", "lower"),
+    ("flops", "2%", "lower"),
+)
+# Times are another machine's; who wants them held writes the entry, and chooses how far they may be off.
+_NOT_NEW = re.compile(r"_latency_(ms|ratio)$")
+# Equal texts: two machines' roundings differ. The loss is judged by its test first.
+_PAIRED_NEW: dict[str, tuple[float, float, str]] = {
+    AGREEMENT: (100.0, 2.0, "higher"),
+    PAIRED_LOSS: (0.0, 1.0, "lower"),
+}
+_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One number written: ``before`` is None for a new one."""
+
+    model: str
+    metric: str
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Characters ``start`` .. ``end`` of a text become ``text``."""
+
+    start: int
+    end: int
+    text: str
+
+
+def update(path: Path, reports: Sequence[Path], *, predictions: bool) -> list[Change]:
+    """Write the reports' numbers and tool versions as references, aside first, then renamed.
+
+    Models and metrics that are there keep tolerance, direction and comments; models without a report stay as
+    they are; a new model gets all its metrics but latencies, with the tolerances of this module.
+
+    Args:
+        predictions: also store each report's predictions.jsonl beside ``path``, for paired statistics; models
+            whose references have some get new ones in any case.
+    Raises:
+        ConfigError: the old file is not what `read_references` reads, or uses YAML this cannot edit.
+        InputError: a report lacks a metric of its references, or predictions; nothing is written then.
+    """
+    found = read_reports(reports)
+    old = read_references(path) if path.exists() else References({}, {}, {})
+    text = read_text(path) if path.exists() else HEADER.format(name=path.name)
+    changes, stored = [], {}
+    for report in found:
+        changes += _changes(report, old)
+        if predictions or report.model in old.predictions:
+            stored[report.model] = _prediction_file(path, report, old)
+    text = _edited(text, path, found, old, stored)
+    _require_written(text, path, changes)
+    for report in found:
+        if report.model in stored:
+            _copy(report.predictions, stored[report.model])
+    write_text(path, text)
+    return changes
+
+
+def _changes(report: Report, old: References) -> list[Change]:
+    known = old.models.get(report.model)
+    if known is None:
+        names = [name for name in report.metrics if not _NOT_NEW.search(name)]
+        if not names:
+            raise InputError("has no metric to store", where=report.path)
+        return [Change(report.model, name, None, _value(report, name)) for name in names]
+    return [
+        Change(report.model, name, reference.value, _value(report, name))
+        for name, reference in known.items()
+        if name not in PAIRED
+    ]
+
+
+def _value(report: Report, name: str) -> float:
+    value = report.metrics.get(name)
+    if value is None or not math.isfinite(value):
+        what = "is missing" if value is None else f"is {value}"
+        raise InputError(
+            f"{name} {what}: no reference can be made of it",
+            where=report.path,
+            remedy="check again, or take the metric out of the references",
+        )
+    return round(value, 4)
+
+
+def _prediction_file(path: Path, report: Report, old: References) -> Path:
+    if not report.predictions.is_file():
+        raise InputError(
+            f"no {report.predictions.name} beside it to store",
+            where=report.path,
+            remedy="run slim check with data",
+        )
+    if report.model in old.predictions:
+        return old.predictions[report.model].path
+    name = re.sub(r"[^\w.-]", "_", report.model)
+    if name != report.model:  # two models must not share a file
+        name += "-" + hashlib.sha256(report.model.encode()).hexdigest()[:8]
+    return path.parent / f"{path.stem}.{name}.{report.predictions.name}"
+
+
+def _copy(source: Path, dest: Path) -> None:
+    aside = dest.with_name(f".{dest.name}.tmp-{os.getpid()}")
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, aside)
+        os.replace(aside, dest)
+    except OSError as error:
+        raise InputError(f"cannot write ({error.strerror})", where=dest) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _edited(
+    text: str, path: Path, reports: Sequence[Report], old: References, stored: Mapping[str, Path]
+) -> str:
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    models = _find(root, "models")
+    edits: list[Edit] = []
+    blocks: list[str] = []
+    for report in reports:
+        facts = _facts(path, report, stored.get(report.model))
+        if report.model in old.models:
+            edits += _renewed(_find(models, report.model), report, old, facts)
+        else:
+            blocks.append(_block(report, facts))
+    if blocks:
+        edits.append(_appended(text, models, blocks))
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def _facts(path: Path, report: Report, stored: Path | None) -> dict[str, str]:
+    """The entries that are no metrics, as YAML flow text."""
+    facts = {TOOLS: json.dumps(report.tools, ensure_ascii=False)}
+    if stored is not None:
+        name = Path(os.path.relpath(stored, path.parent)).as_posix()
+        entry = {"file": name, "sha256": file_sha256(report.predictions)}
+        facts[PREDICTIONS] = json.dumps(entry, ensure_ascii=False)
+    return facts
+
+
+def _renewed(model: yaml.Node, report: Report, old: References, facts: Mapping[str, str]) -> list[Edit]:
+    """Edits inside a model that is there: values, then tools and predictions, then what pairing needs."""
+    edits = []
+    for name in old.models[report.model]:
+        if name not in PAIRED:
+            value = _find(_find(model, name), "value")
+            edits.append(_replaced(value, _number(_value(report, name))))
+    added = dict(facts)
+    for name in facts:
+        node = _find(model, name)
+        if node is not None:
+            edits.append(_replaced(node, added.pop(name)))
+    if PREDICTIONS in facts:
+        missing = [name for name in PAIRED if name not in old.models[report.model]]
+        added |= {name: _paired_entry(report, name) for name in missing}
+    if added:
+        edits.append(_inserted(model, added))
+    return edits
+
+
+def _replaced(node: yaml.Node, text: str) -> Edit:
+    """A node's own characters; a block mapping ends behind its last value, not at the next key."""
+    return Edit(node.start_mark.index, _last_leaf(node).end_mark.index, text)
+
+
+def _inserted(mapping: Any, entries: Mapping[str, str]) -> Edit:
+    first = mapping.value[0][0].start_mark
+    between = ", " if mapping.flow_style else "\n" + " " * first.column
+    return Edit(first.index, first.index, "".join(f"{k}: {v}{between}" for k, v in entries.items()))
+
+
+def _block(report: Report, facts: Mapping[str, str]) -> str:
+    """A new model as lines: its name, then two columns in the entries."""
+    lines = [f"{_name(report.model)}:"]
+    lines += [f"  {key}: {value}" for key, value in facts.items()]
+    for name in report.metrics:
+        if not _NOT_NEW.search(name):
+            lines.append(f"  {_name(name)}: {_entry(_value(report, name), *_tolerance(report, name))}")
+    if PREDICTIONS in facts:
+        lines += [f"  {name}: {_paired_entry(report, name)}" for name in PAIRED]
+    return "\n".join(lines)
+
+
+def _appended(text: str, models: yaml.Node | None, blocks: Sequence[str]) -> Edit:
+    """New models behind the last one there, or as the first ones of a new file."""
+    if not isinstance(models, yaml.MappingNode):
+        lines = [f"  {line}" for block in blocks for line in block.split("\n")]
+        return Edit(len(text), len(text), "\n".join(lines) + "\n")
+    if models.flow_style:
+        raise ConfigError(
+            "models stands in one line: a new model cannot be added", remedy="write a line for each model"
+        )
+    column = " " * models.value[0][0].start_mark.column
+    end = text.find("\n", _last_leaf(models).end_mark.index)
+    end = len(text) if end < 0 else end
+    lines = [f"\n{column}{line}" for block in blocks for line in block.split("\n")]
+    return Edit(end, end, "".join(lines))
+
+
+def _last_leaf(node: yaml.Node) -> yaml.Node:
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        node = last[1] if isinstance(last, tuple) else last
+    return node
+
+
+def _tolerance(report: Report, metric: str) -> tuple[float | str, str]:
+    images = report.images.get(metric.rpartition("_")[0])
+    for ending, tolerance, better in _NEW:
+        if metric.endswith(ending):
+            if images and better != "equal" and not isinstance(tolerance, str):
+                tolerance = _at_least_few(tolerance, images)
+            return tolerance, better
+    return "5%", "equal"
+
+
+def _at_least_few(tolerance: float, images: int) -> float:
+    return round(max(tolerance, 100.0 * _NO_PROOF / images), 2)
+
+
+def _paired_entry(report: Report, name: str) -> str:
+    value, tolerance, better = _PAIRED_NEW[name]
+    images = report.images.get(report.shipped or "")
+    if name == AGREEMENT and images:
+        tolerance = _at_least_few(tolerance, images)
+    return _entry(value, tolerance, better)
+
+
+def _entry(value: float, tolerance: float | str, better: str) -> str:
+    limit = f'"{tolerance}"' if isinstance(tolerance, str) else _number(tolerance)
+    return f"{{value: {_number(value)}, tolerance: {limit}, better: {better}}}"
+
+
+def _number(value: float) -> str:
+    # repr would write 1e-05, which YAML reads as text.
+    return str(int(value)) if value == int(value) else f"{value:.4f}".rstrip("0")
+
+
+def _name(name: str) -> str:
+    plain = _PLAIN_NAME.fullmatch(name) and yaml.safe_load(name) == name
+    return name if plain else json.dumps(name, ensure_ascii=False)
+
+
+def _find(mapping: Any, key: str) -> Any:
+    if not isinstance(mapping, yaml.MappingNode):
+        return None
+    return next((value for name, value in mapping.value if name.value == key), None)
+
+
+def _require_written(text: str, path: Path, changes: Sequence[Change]) -> None:
+    """The new text read again must hold every number; YAML aliases and merges would not."""
+    again = references_from(parse_yaml(text, str(path)), path)
+    for change in changes:
+        reference = again.models.get(change.model, {}).get(change.metric)
+        if reference is None or reference.value != change.after:
+            raise ConfigError(
+                f"{change.model}.{change.metric} cannot be changed in place",
+                where=path,
+                remedy="write every value out, without YAML anchors and merges",
+            )

@@ -1,0 +1,229 @@
+"""report.json put together: what the harness measured, the model's past, what a reader needs beside them.
+
+docs/REPORT.md describes every key. A key that goes or changes its meaning raises `FORMAT`; a new one does
+not.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim import artifact
+from slim.errors import ArtifactError, InputError
+from slim.progress import Reporter
+from slim.report import RUN_STAGES
+from slim.report.tables import WORST_IMAGES
+
+if TYPE_CHECKING:
+    from export.check_report import CheckReport
+    from slim.bundle import Bundle
+    from slim.data.dataset import Dataset
+
+FORMAT = 2
+SENSITIVITY = "sensitivity.json"
+# A picture in the page is at most this many pixels high and wide: text stays readable, the file small.
+_HIGH, _WIDE = 40, 320
+
+
+def assemble(
+    found: CheckReport,
+    past: list[dict[str, Any]],
+    recipe: Mapping[str, Any],
+    name: str | None,
+    original: Bundle | None,
+    seed: int,
+    progress: Reporter,
+) -> dict[str, Any]:
+    """The report as plain data.
+
+    Args:
+        past: lineage entries, oldest first.
+        recipe: sections by name; those of earlier stages are read from their folders, where these still are.
+        name: of the model; None: that of the harness.
+        original: the float original, for the sizes of its groups of channels.
+    """
+    data = found.to_json()
+    known = found.results.get("original")
+    stages = _with_history(data["stages"], past, known.correct if known is not None else [])
+    scored = next((name for name in tuple(RUN_STAGES)[1:] if name in found.results), None)
+    report = {
+        "format": FORMAT,
+        **data,
+        "model": name if name is not None else data["model"],
+        "stages": [{**row, **_interval(row)} for row in stages],
+        "steps": past,
+        "metrics": metrics_of(stages),
+        "recipe": {**_earlier_recipes(past), **recipe},
+        "tools": artifact.tool_versions(),
+        "machine": machine(),
+        "seed": seed,
+    }
+    if scored is not None:
+        report["predictions"] = {"of": scored, "images": found.results[scored].images}
+    measured = sensitivity(past, original, progress)
+    return report | ({"sensitivity": measured} if measured is not None else {})
+
+
+def machine() -> dict[str, Any]:
+    """What latencies are those of: processor, cores, system."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:  # not Linux, or no /proc: the architecture's name stands for it
+        name = name or "unknown"
+    return {"processor": name, "cores": os.cpu_count() or 1, "system": platform.platform(terse=True)}
+
+
+def _interval(row: Mapping[str, Any]) -> dict[str, float]:
+    """Wilson's 95% interval of a stage's accuracy, as shares."""
+    from slim.statistics import wilson
+
+    if row.get("accuracy") is None:
+        return {}
+    low, high = wilson(round(row["accuracy"] * row["images"]), row["images"])
+    return {"accuracy_low": low, "accuracy_high": high}
+
+
+def _folders(past: list[dict[str, Any]], stage: str) -> list[Path]:
+    """Folders of a stage in the model's past that are still what the stage left."""
+    found = []
+    for entry in past:
+        out = Path(str(entry.get("out", "")))
+        if entry.get("stage") == stage and entry.get("out") and (out / artifact.MANIFEST).is_file():
+            found.append(out)
+    return found
+
+
+def _earlier_recipes(past: list[dict[str, Any]]) -> dict[str, Any]:
+    recipes = {}
+    for stage, section in (("train", "Train"), ("prune", "Prune"), ("quant", "Quant")):
+        for folder in _folders(past, stage):
+            try:
+                recipes[section] = dict(artifact.read_manifest(folder).recipe)
+            except ArtifactError:  # the folder was replaced by something else: its recipe is not this model's
+                continue
+    return recipes
+
+
+def sensitivity(
+    past: list[dict[str, Any]], original: Bundle | None, progress: Reporter
+) -> dict[str, Any] | None:
+    """Curves of the last pruning that measured some: group -> [{"removed": share, "loss": share}, ...].
+
+    A group's size is that of its first layer's weight; one whose layer the original lacks is left out.
+    """
+    from prune.sensitivity import Sensitivity
+
+    paths = [folder / SENSITIVITY for folder in _folders(past, "prune") if (folder / SENSITIVITY).is_file()]
+    if not paths or original is None:
+        return None
+    try:
+        found = Sensitivity.from_json(artifact.read_json(paths[-1]), where=paths[-1])
+    except ArtifactError as error:
+        progress.warn(f"{error}: the report has no sensitivity curves")
+        return None
+    state, groups = original.state(), {}
+    for name, points in found.curves.items():
+        weight = state.get(f"{name}.weight")
+        if weight is not None and points:
+            size = weight.shape[0] if weight.ndim == 4 else weight.shape[-1]
+            groups[name] = [{"removed": 1 - p.kept / size, "loss": p.loss} for p in points]
+    return {"baseline": found.baseline, "groups": groups}
+
+
+def pictures(report: Mapping[str, Any], dataset: Dataset | None) -> dict[int, str]:
+    """Small PNG data URIs of the first changed images, by their place in the data set.
+
+    An image that can no longer be read has no picture; its texts stand without one.
+    """
+    found: dict[int, str] = {}
+    for row in report.get("differing", [])[:WORST_IMAGES]:
+        if dataset is not None:
+            try:
+                found[row["index"]] = picture(dataset[row["index"]].image)
+            except InputError:
+                continue
+    return found
+
+
+def picture(image: Any) -> str:
+    """A uint8 H x W x 3 BGR image as a data URI, at most 40 x 320 pixels."""
+    import base64
+
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = min(1.0, _HIGH / height, _WIDE / width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    ok, data = cv2.imencode(".png", small)
+    if not ok:
+        raise InputError("cannot be written as PNG")
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:
+    """Flat numbers for ``slim compare``: accuracies and drops in points, bytes, latency, parameters, FLOPs.
+
+    >>> metrics_of([{"stage": "arm nb", "accuracy": 0.9, "arm_bytes": 10}])
+    {'arm_accuracy': 90.0, 'arm_nb_bytes': 10}
+    """
+    metrics: dict[str, float] = {}
+    rows = {row["stage"]: row for row in stages}
+    for name, stage in RUN_STAGES.items():
+        row = rows.get(stage)
+        if row is None:
+            continue
+        if row.get("accuracy") is not None:
+            metrics[f"{name}_accuracy"] = 100.0 * row["accuracy"]
+        if row.get("drop") is not None:
+            metrics[f"{name}_drop"] = row["drop"]["points"]
+        if row.get("latency_ms") is not None:
+            metrics |= _latency(name, row, rows.get(RUN_STAGES["original"], {}))
+        if name in ("arm", "x86"):
+            metrics[f"{name}_nb_bytes"] = row[f"{name}_bytes"]
+        if name == "program":
+            metrics |= {key: row[key] for key in ("inference_bytes", "params", "flops") if key in row}
+    return metrics
+
+
+def _latency(name: str, row: dict[str, Any], original: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of this machine, and their ratio to those of the original in the same run."""
+    found = {f"{name}_latency_ms": row["latency_ms"]}
+    if name != "original" and original.get("latency_ms"):
+        found[f"{name}_latency_ratio"] = row["latency_ms"] / original["latency_ms"]
+    return found
+
+
+def _with_history(
+    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: list[bool]
+) -> list[dict[str, Any]]:
+    """The stages between original and shipped file, from the manifests, in their place."""
+    between = [
+        {
+            "stage": entry["stage"],
+            "params": entry["params"],
+            "flops": entry["flops"],
+            "accuracy": entry["metrics"]["acc"],
+            "images": entry["images"],
+            "drop": _drop(original, entry.get("correct", "")),
+        }
+        for entry in past
+        if entry.get("metrics")
+    ]
+    first = [row for row in rows if row["stage"] == "original"]
+    return [*first, *between, *[row for row in rows if row["stage"] != "original"]]
+
+
+def _drop(original: list[bool], correct: str) -> dict[str, Any] | None:
+    """Paired on the lines both saw; None where the original was not scored on them."""
+    from slim.statistics import paired_drop
+
+    if not correct or len(original) < len(correct):
+        return None
+    return dict(paired_drop(original[: len(correct)], [mark == "1" for mark in correct]).__dict__)

@@ -1,0 +1,138 @@
+"""slim compare --update: new values in their old places, everything a person wrote kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slim.cli.main import run
+from slim.compare import Reference, read_references
+from slim.compare.update import Change, update
+from slim.errors import ConfigError, InputError
+
+HAND = """\
+# Why these tolerances: ask Ada.
+defaults: {x86_nb_bytes: {tolerance: "3%", better: lower}}
+models:
+  cls:   # the classifier
+    arm_accuracy: {value: 94.15, tolerance: 1.5, better: higher}  # 2,000 lines
+    arm_nb_bytes:
+      better: lower
+      value: 168078
+      tolerance: "3%"
+    x86_nb_bytes: {value: 461566}
+  rec: {arm_accuracy: {value: 88.35, tolerance: 0.7, better: higher}}
+# the end
+"""
+
+WriteRun = Callable[..., Path]
+
+
+def _report(folder: Path, model: str, **metrics: float) -> Path:
+    path = folder / f"{model}.json"
+    path.write_text(json.dumps({"model": model, "metrics": metrics, "tools": {"numpy": "1.26.4"}}))
+    return path
+
+
+def test_values_change_and_nothing_else(tmp_path: Path) -> None:
+    refs = tmp_path / "refs.yml"
+    refs.write_text(HAND)
+    report = _report(tmp_path, "cls", arm_accuracy=93.123456, arm_nb_bytes=170000, x86_nb_bytes=461566, z=1)
+    changes = update(refs, [report], predictions=False)
+    assert changes[:2] == [
+        Change("cls", "arm_accuracy", 94.15, 93.1235),
+        Change("cls", "arm_nb_bytes", 168078.0, 170000.0),
+    ]
+    expected = HAND.replace("94.15", "93.1235").replace("168078", "170000")
+    tools = '    tools: {"numpy": "1.26.4"}\n'
+    expected = expected.replace("    arm_accuracy: {value: 93", f"{tools}    arm_accuracy: {{value: 93")
+    assert refs.read_text() == expected
+    assert read_references(refs).models["cls"]["arm_nb_bytes"] == Reference(170000.0, 5100.0, "lower")
+    # Again: the tools entry is replaced, not added twice.
+    update(refs, [report], predictions=False)
+    assert refs.read_text() == expected
+
+
+def test_a_model_in_one_line_and_a_new_one(tmp_path: Path) -> None:
+    refs = tmp_path / "refs.yml"
+    refs.write_text(HAND)
+    reports = [_report(tmp_path, "rec", arm_accuracy=90), _report(tmp_path, "no: 1", arm_nb_bytes=10)]
+    update(refs, reports, predictions=False)
+    found = read_references(refs)
+    assert found.models["rec"]["arm_accuracy"] == Reference(90.0, 0.7, "higher")
+    assert found.models["no: 1"]["arm_nb_bytes"] == Reference(10.0, 0.2, "lower")
+    assert found.models["cls"]["arm_accuracy"].value == 94.15
+    assert refs.read_text().endswith("# the end\n") and "# 2,000 lines" in refs.read_text()
+
+
+def test_a_new_file_passes_the_run_it_was_made_of(tmp_path: Path, write_run: WriteRun) -> None:
+    refs = tmp_path / "sub dir" / "refs.yml"
+    report = write_run("then", [True] * 40 + [False], arm_latency_ms=3.0)
+    baseline = ["--baseline", str(refs), str(report)]
+    assert run(["compare", "--update", "--predictions", *baseline]) == 0
+    assert run(["compare", *baseline]) == 0
+    assert "latency" not in refs.read_text()  # another machine's time is no reference
+    assert "predictions.jsonl" in refs.read_text()
+
+
+def test_few_images_get_a_tolerance_that_five_of_them_fit(tmp_path: Path, write_run: WriteRun) -> None:
+    refs = tmp_path / "refs.yml"
+    update(
+        refs, [write_run("a", [True] * 100), write_run("b", [True] * 2000, model="rec")], predictions=False
+    )
+    found = read_references(refs).models
+    assert found["cls"]["arm_accuracy"].tolerance == 5.0
+    assert found["rec"]["arm_accuracy"].tolerance == 1.0
+
+
+def test_a_model_with_predictions_gets_new_ones(tmp_path: Path, write_run: WriteRun) -> None:
+    refs = tmp_path / "refs.yml"
+    update(refs, [write_run("then", [True] * 40)], predictions=True)
+    now = write_run("now", [False] * 10 + [True] * 30)
+    update(refs, [now], predictions=False)
+    assert (
+        read_references(refs).predictions["cls"].path.read_bytes()
+        == (now.parent / "predictions.jsonl").read_bytes()
+    )
+    assert run(["compare", "--baseline", str(refs), str(now)]) == 0
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_metric_that_is_missing_or_nan_is_no_reference(tmp_path: Path, value: float | None) -> None:
+    refs = tmp_path / "refs.yml"
+    refs.write_text(HAND)
+    report = _report(tmp_path, "rec", **({} if value is None else {"arm_accuracy": value}))
+    with pytest.raises(InputError, match="no reference can be made"):
+        update(refs, [report], predictions=False)
+    assert refs.read_text() == HAND
+
+
+def test_yaml_that_cannot_be_edited_is_refused(tmp_path: Path) -> None:
+    """Two models share one entry by an alias: one value cannot change alone."""
+    text = """\
+models:
+  a: {arm_accuracy: &shared {value: 1, tolerance: 1, better: higher}}
+  b: {arm_accuracy: *shared}
+"""
+    refs = tmp_path / "refs.yml"
+    refs.write_text(text)
+    reports = [_report(tmp_path, "a", arm_accuracy=2), _report(tmp_path, "b", arm_accuracy=3)]
+    with pytest.raises(ConfigError, match="cannot be changed in place"):
+        update(refs, reports, predictions=False)
+    assert refs.read_text() == text
+
+
+def test_a_report_without_predictions_cannot_be_stored_with_them(tmp_path: Path) -> None:
+    refs = tmp_path / "refs.yml"
+    with pytest.raises(InputError, match=r"no predictions\.jsonl beside it"):
+        update(refs, [_report(tmp_path, "a", arm_accuracy=2)], predictions=True)
+    assert not refs.exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        update(tmp_path / "file" / "refs.yml", [_report(tmp_path, "a", arm_accuracy=2)], predictions=False)

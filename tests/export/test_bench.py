@@ -1,0 +1,151 @@
+"""slim bench: turns, percentiles and costs by hand; real files side by side; what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import bench, bench_files
+from export.bench_worker import by_op, memory_mb
+from export.nb.executor import load
+from export.program import save_program
+from export.program_cost import program_macs
+from slim.arch.cost import count
+from slim.bundle import Bundle
+from slim.cli.main import run
+from slim.errors import InputError, StageFailed
+
+from .conftest import Exported, noise
+
+
+def test_files_take_turns_and_the_first_of_a_burst_is_not_counted() -> None:
+    order: list[str] = []
+
+    def burst(name: str, milliseconds: float) -> bench.Burst:
+        def once(count: int) -> list[float]:
+            order.append(f"{name}{count}")
+            return [9.0] + [milliseconds / 1e3] * (count - 1)  # the first after a pause is slow
+
+        return once
+
+    found = bench.take_turns([burst("a", 2.0), burst("b", 4.0)], warm_up=3, runs=7)
+    assert order == ["a3", "b3", "a6", "b6", "b3", "a3"]
+    assert found == [bench.Latency(2.0, 2.0, 7), bench.Latency(4.0, 4.0, 7)]
+
+
+def test_percentiles_by_hand() -> None:
+    """Of 1 .. 11 ms the middle one is 6 and 90% of the way from the first to the last is 10."""
+    counted = [k / 1e3 for k in range(1, 12)]
+    skipped = [0.0]  # the first of each burst, and of the warm-up
+    values = iter([*skipped * 2, *counted[:5], *skipped, *counted[5:10], *skipped, *counted[10:]])
+    found = bench.take_turns([lambda n: [next(values) for _ in range(n)]], warm_up=1, runs=11)
+    assert found == [bench.Latency(6.0, pytest.approx(10.0), 11)]
+
+
+def test_no_run_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        bench.take_turns([], runs=0)
+
+
+def test_operators_by_hand() -> None:
+    """Two passes: conv 1 + 3 and 2 + 4 ms, median of the sums 5; softmax 5 and 5: a half each."""
+    first = [("conv2d", "int8", 0.001), ("conv2d", "int8", 0.003), ("softmax", "float", 0.005)]
+    second = [("conv2d", "int8", 0.002), ("conv2d", "int8", 0.004), ("softmax", "float", 0.005)]
+    rows = {row["type"]: row for row in by_op([first, second])}
+    assert rows["conv2d"]["count"] == 2 and rows["conv2d"]["ms"] == pytest.approx(5.0)
+    assert rows["softmax"]["share"] == pytest.approx(0.5)
+
+
+def test_memory_is_the_kernels_count() -> None:
+    """32 MB more are seen within 4 MB; a peak never falls."""
+    before = memory_mb("VmRSS")
+    held = np.ones(32_000_000, np.uint8)
+    assert 28 < memory_mb("VmRSS") - before < 36
+    peak = memory_mb("VmHWM")
+    del held
+    assert memory_mb("VmHWM") == peak >= before + 28
+
+
+@pytest.mark.parametrize("kind", ["cls", "rec", "det"])
+def test_a_programs_multiply_adds_are_the_nets(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    bundle: Bundle = request.getfixturevalue(f"{kind}_bundle")
+    save_program(bundle, tmp_path / "x")
+    shape = {"cls": (3, 48, 192), "rec": (3, 32, 160), "det": (3, 96, 160)}[kind]
+    assert program_macs(tmp_path / "x", (1, *shape)) == count(bundle.net, shape).flops > 1e6
+
+
+def test_the_profile_is_of_every_operator(exported_int8: Exported) -> None:
+    runtime = load(exported_int8.folder / "model.arm.nb")
+    steps = runtime.profile(noise(1, 3, 48, 192))
+    ops = [op.type for op in runtime.model.ops if op.type not in ("feed", "fetch")]
+    assert [op.type for op, _ in steps] == ops
+    assert all(spent > 0 for _, spent in steps)
+
+
+def test_real_files_side_by_side(
+    exported_int8: Exported, exported_cls: Exported, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of three models and a float file; multiply-adds are the net's, memory each one's own."""
+    files = [str(exported_int8.folder), str(exported_cls.folder / "model.arm.nb")]
+    assert run(["bench", *files, "--runs", "3", "--warm-up", "1", "--per-op", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    rows = data["files"]
+    assert [row["runtime"] for row in rows] == ["paddle", "nb", "lite-x86", "nb"]
+    assert [row["int8_share"] for row in rows] == [0.0, 1.0, 0.0, 0.0]
+    assert rows[0]["macs"] == rows[1]["macs"] == 16_315_376
+    assert rows[0]["ratio"] == 1.0 and all(0 < row["p50_ms"] <= row["p90_ms"] for row in rows)
+    assert all(row["runs"] == 3 and row["shape"] == [1, 3, 48, 192] for row in rows)
+    # Paddle with its libraries weighs more than an executor in numpy: the processes are not one.
+    assert rows[0]["peak_mb"] > 1.5 * rows[1]["peak_mb"] > 15
+    assert rows[2]["model_mb"] is None and rows[1]["model_mb"] > 0
+    assert sum(op["share"] for op in rows[1]["ops"]) == pytest.approx(1.0)
+    assert {op["type"] for op in rows[1]["ops"]} >= {"conv2d", "calib"} and "ops" not in rows[0]
+    notes = " ".join(data["notes"])
+    assert "not a phone's" in notes and "executor" in notes and "no time by operator" in notes
+    assert multiprocessing.active_children() == []
+
+
+def test_a_file_that_kills_its_process_is_one_error(
+    exported_cls: Exported, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench_files.bench_worker, "work", _die)
+    with pytest.raises(StageFailed, match=r"model\.arm\.nb: the process that ran it died \(exit code -6\)"):
+        bench_files.bench([exported_cls.folder / "model.arm.nb"], runs=1)
+    assert multiprocessing.active_children() == []
+
+
+def _die(*arguments: object) -> None:
+    import os
+
+    os.abort()
+
+
+def test_mistakes_are_one_line(
+    exported_rec: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged.nb"
+    damaged.write_bytes((exported_rec.folder / "model.arm.nb").read_bytes()[:5000])
+    (tmp_path / "empty").mkdir()
+    for args, code, said in (
+        ([str(tmp_path / "none.nb")], 2, "none.nb"),
+        ([str(damaged), "--shape", "1,3,32,320"], 2, "damaged.nb"),
+        ([str(tmp_path / "empty")], 2, "holds 0 .pdmodel files"),
+        ([str(damaged), "--shape", "1,3,0,x"], 2, "--shape is"),
+    ):
+        assert run(["bench", *args]) == code
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said in error and "unexpected" not in error, error
+
+
+def test_a_file_without_a_fixed_size_asks_for_one(exported_rec: Exported, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.nb"
+    alone.write_bytes((exported_rec.folder / "model.arm.nb").read_bytes())
+    with pytest.raises(InputError, match="give --shape"):
+        bench_files.input_shape(alone)
+    assert bench_files.input_shape(exported_rec.folder / "model.arm.nb") == (1, 3, 32, 320)
