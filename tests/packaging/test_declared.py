@@ -22,7 +22,7 @@ SOLD_AS = {
     "yaml": "pyyaml",
 }
 # Declared, though no line of ours imports them: undeclared needs of the Paddle wheels; a carrier of fonts.
-NOT_IMPORTED = {"setuptools", "requests", "matplotlib"}
+NOT_IMPORTED = {"setuptools", "matplotlib"}
 
 
 def normalized(name: str) -> str:
