@@ -111,8 +111,6 @@ class Cache:
         try:
             for name in ("downloads", "models", "locks"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-                if not os.access(self.root / name, os.W_OK | os.X_OK):
-                    raise PermissionError(13, "Permission denied")
         except OSError as error:
             raise InputError(
                 f"cannot write the cache of models ({error.strerror})", where=self.root, remedy=_ELSEWHERE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import requests
 
 MAX_BYTES = 1 << 30
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14  # what a cut connection loses at most
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, seconds without a byte
 _MOST_TRIES = 100
 _LONGEST_PAUSE = 30.0

@@ -32,7 +32,8 @@ def unpack(tar: Path, folder: Path) -> None:
             below the folder; nothing is left behind.
     """
     aside = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    for left in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
         _extract(tar, aside)
@@ -65,8 +66,17 @@ def _extract(tar: Path, folder: Path) -> None:
                 raise _refused(tar, f"names {member.name!r} twice")
             seen.add(parts)
             _write(archive, member, folder.joinpath(*parts), tar)
+        _require_end(archive, tar)
     if not seen:
         raise _refused(tar, "holds no files")
+
+
+def _require_end(archive: tarfile.TarFile, tar: Path) -> None:
+    """tarfile takes a cut or damaged header behind the first member for the end; the real one is zeros."""
+    with tar.open("rb") as stream:
+        stream.seek(archive.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise _refused(tar, "is cut off or damaged between two members")
 
 
 def _members(archive: tarfile.TarFile, tar: Path) -> tarfile.TarFile:
