@@ -33,7 +33,7 @@ def match(ours: Graph, source: Graph) -> Pairs:
         after = [n for n in source.nodes if partner[ours.result] in n.inputs]
         goes_on = after[0].describe() if after else "another layer"
         raise UnsupportedModel(
-            f"is another net: behind the net's last layer, a {ours.nodes[ours.result].kind}, it has {goes_on}",
+            f"is another net: behind our last layer, a {ours.nodes[ours.result].kind}, it has {goes_on}",
             where=source.where,
             remedy=_REMEDY,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from slim.errors import InputError
+from slim.errors import InputError, UnsupportedModel
 from slim.importing.graph import Graph
 from slim.importing.match import match
 from slim.importing.proof import Source, prove
@@ -76,9 +76,9 @@ def import_model(
         raise InputError("is there already", where=target, remedy=f"choose another --out than {WEIGHTS}")
     graph, runner = _open(source)
     spec = model_spec(config, progress.info)
-    reference = _reference(spec, seed)
+    reference = reference_net(spec, seed)
     with tempfile.TemporaryDirectory(prefix="slim-import-") as folder:
-        pairs = match(_graph_of(reference, Path(folder)), graph)
+        pairs = match(reference_graph(reference, Path(folder)), graph)
         found = recover(pairs, graph.where)
         bundle, fresh = _filled(reference, found.state)
         inputs = _inputs(bundle.spec, graph, data, seed, Path(folder))
@@ -103,8 +103,8 @@ def _open(source: Path) -> tuple[Graph, Source]:
     return paddle_graph(prefix), PaddleSource(prefix)
 
 
-def _reference(spec: ModelSpec, seed: int) -> Bundle:
-    """The net with random weights: the graph to find, and what an inference model does not hold."""
+def reference_net(spec: ModelSpec, seed: int) -> Bundle:
+    """A net with random weights: the graph to find, and the weights no inference model holds."""
     import paddle
 
     from slim.arch import build_net
@@ -116,11 +116,20 @@ def _reference(spec: ModelSpec, seed: int) -> Bundle:
     return Bundle(spec, net, source="random weights")
 
 
-def _graph_of(bundle: Bundle, folder: Path) -> Graph:
+def reference_graph(bundle: Bundle, folder: Path) -> Graph:
+    """The graph of a net of ours, read off its inference program.
+
+    Raises:
+        UnsupportedModel: the net cannot be run on inputs of its configuration's shape.
+    """
     from export.program import save_program
     from slim.importing.paddle_graph import paddle_graph
 
-    save_program(bundle, folder / "reference")
+    try:
+        save_program(bundle, folder / "reference")
+    except ValueError as error:  # Paddle's word for shapes that do not fit, with a page of traced source
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UnsupportedModel(f"the configuration's net does not run ({reason})") from error
     return paddle_graph(folder / "reference")
 
 

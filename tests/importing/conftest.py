@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from export.params import read_params, write_params
 from export.program import save_program
 from slim.bundle import Bundle
 from slim.config import Config, find_config, load_config
+from slim.config.spec import model_spec
+from slim.importing.graph import Graph
+from slim.importing.run import reference_graph, reference_net
 from slim.pipeline.opening import open_model
 from slim.progress import Silent
 
@@ -40,6 +44,20 @@ def deployed(bundled: dict[str, Bundle], tmp_path_factory: pytest.TempPathFactor
     for kind, bundle in bundled.items():
         save_program(bundle, folders[kind] / "inference")
     return folders
+
+
+@pytest.fixture(scope="session")
+def net_graph(
+    recipe: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Graph]:
+    """The graph of a recipe's net; tracing costs seconds, so each is traced once."""
+
+    @lru_cache
+    def traced(kind: str, *changes: str) -> Graph:
+        net = reference_net(model_spec(recipe(kind, *changes)), 0)
+        return reference_graph(net, tmp_path_factory.mktemp("reference"))
+
+    return traced
 
 
 class Rewriter:
