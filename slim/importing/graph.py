@@ -61,6 +61,14 @@ class Node:
                 return self.tensors[name].array.shape
         return ()
 
+    @property
+    def channels(self) -> int:
+        """Width of its result, 0 for a layer without weights."""
+        shape = self.weight_shape
+        if self.kind == "deconv":
+            return int(shape[1]) * int(self.attrs["groups"])
+        return int(shape[1 if self.kind == "linear" else 0]) if shape else 0
+
     def name(self) -> str:
         """How a message calls it: by its weight, else by its result."""
         for key in ("weight", "w_ih"):
@@ -150,6 +158,7 @@ class Values:
             or node.kind not in WEIGHTED - {"lstm"}
             or node.has_norm
             or set(tensors) & set(node.tensors)
+            or any(tensor.array.size != node.channels for tensor in tensors.values())
             or self._readers.get(source, 0) != 1
         ):
             return False

@@ -95,7 +95,8 @@ def _open(source: Path) -> tuple[Graph, Source]:
     from slim.importing.proof import PaddleSource
 
     if source.suffix == ".onnx":
-        from slim.importing.onnx_model import OnnxSource, onnx_graph, read_onnx
+        from slim.importing.onnx_file import OnnxSource, read_onnx
+        from slim.importing.onnx_graph import onnx_graph
 
         model = read_onnx(source)
         return onnx_graph(model, str(source)), OnnxSource(model, str(source))
