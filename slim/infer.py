@@ -15,7 +15,7 @@ from slim.dictionaries import bundled_names, read_dictionary, resolve_dictionary
 from slim.errors import CheckpointError
 from slim.progress import Reporter
 from slim.spec import BLANK, InputSpec, ModelSpec
-from slim.strict import generation
+from slim.strict import generation, wrapped
 
 _SCALES = (0.35, 0.5, 0.75, 1.0, 1.25)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,6 +34,9 @@ def infer_spec(path: Path, progress: Reporter) -> ModelSpec:
     other = generation(set(state))
     if other:
         raise CheckpointError(f"is {other}", where=path, remedy="use a PP-OCR v2.0 model")
+    instead = wrapped(state)
+    if instead:
+        raise CheckpointError("is no float model", where=path, remedy=instead)
     shapes = {name: list(value.shape) for name, value in state.items()}
     for arch in _candidates(state):
         net = build_net(arch, head_width(state) or 0)

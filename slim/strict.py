@@ -23,7 +23,8 @@ _GENERATIONS = (
     (("backbone.conv1._conv.weight", "backbone.block_list."), "a PP-OCR v2.1 or v3 net (MobileNetV1Enhance)"),
     (("backbone.blocks2.0.dw_conv.conv.weight",), "a PP-LCNet net (PP-OCR v2.1 or later)"),
 )
-_WRAPPED = ("._fake_quant_input.", "._fake_quant_weight.", "._act_preprocess.", "_quant_dequant")
+_WRAPPED = ("._fake_quant_", "._act_preprocess.", "._weight_preprocess.", "_quant_dequant", "._out_scale")
+_UNWRAPPED = "use the float checkpoint it was made from (slim models), slim run makes a slim model of it"
 
 
 def generation(names: Mapping[str, Any] | set[str]) -> str | None:
@@ -36,6 +37,27 @@ def generation(names: Mapping[str, Any] | set[str]) -> str | None:
         if any(name.startswith(prefixes) for name in names):
             return meaning
     return None
+
+
+def wrapped(names: Mapping[str, Any] | set[str]) -> str | None:
+    """What to use instead of a checkpoint that a quantizer wrapped; None when it is a float one.
+
+    The publisher's own ``*_slim_train`` checkpoints are of this kind.
+
+    >>> wrapped({"backbone.conv1.conv.weight"}) is None
+    True
+    """
+    found = any(mark in name for name in names for mark in _WRAPPED)
+    return f"this checkpoint is wrapped by a quantizer: {_UNWRAPPED}" if found else None
+
+
+def _pruned(state: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """The same names, and no tensor larger than the net's."""
+    return set(state) == set(wanted) and all(
+        state[name].ndim == array.ndim
+        and all(a <= b for a, b in zip(state[name].shape, array.shape, strict=True))
+        for name, array in wanted.items()
+    )
 
 
 def load_strict(net: nn.Layer, state: Mapping[str, npt.NDArray[Any]], *, where: str | Path) -> None:
@@ -56,7 +78,9 @@ def load_strict(net: nn.Layer, state: Mapping[str, npt.NDArray[Any]], *, where: 
         if (state[name].shape, state[name].dtype) != (wanted[name].shape, wanted[name].dtype)
     ]
     if missing or unexpected or shapes:
-        raise CheckpointError(_mismatch(missing, unexpected, shapes), where=where, remedy=_remedy(set(state)))
+        raise CheckpointError(
+            _mismatch(missing, unexpected, shapes), where=where, remedy=_remedy(state, wanted)
+        )
     broken = [name for name in both if not np.isfinite(state[name]).all()]
     if broken:
         raise CheckpointError(
@@ -91,10 +115,16 @@ def _mismatch(missing: list[str], unexpected: list[str], shapes: list[str]) -> s
     return f"the weights do not fit the net ({'; '.join(parts)})"
 
 
-def _remedy(names: set[str]) -> str:
-    other = generation(names)
+def _remedy(state: Mapping[str, npt.NDArray[Any]], wanted: Mapping[str, npt.NDArray[Any]]) -> str:
+    other = generation(state)
     if other:
         return f"this is {other}: use a PP-OCR v2.0 model"
-    if any(mark in name for name in names for mark in _WRAPPED):
-        return "this checkpoint is wrapped by a quantizer: use the float checkpoint it was made from"
+    instead = wrapped(state)
+    if instead:
+        return instead
+    if _pruned(state, wanted):
+        return (
+            "this checkpoint was pruned elsewhere, or is of a narrower net: give the config it was trained "
+            "with (-c), the folder slim prune wrote, or the checkpoint from before the pruning"
+        )
     return "give the config the checkpoint was trained with (-c), or the plan it was pruned with"

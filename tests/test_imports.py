@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("slim.training", "slim.stage"),
     STAGES,
-    ("slim.pipeline",),
+    ("slim.pipeline", "slim.importing"),
     ("slim.cli", "slim.__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

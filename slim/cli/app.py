@@ -34,7 +34,8 @@ COMMANDS: dict[str, Entry] = {
     "run-nb": Entry("run_nb", "Execute a .nb file on a PC with the ARM kernels' arithmetic."),
     "synth": Entry("synth", "Render a data set of text lines."),
     "config": Entry("config", "Check, list and show configurations."),
-    "models": Entry("models", "List the models that travel with slim."),
+    "import": Entry("import_", "Recover trainable weights from an inference model or ONNX file."),
+    "models": Entry("models", "List the bundled and the published models; pull published ones."),
     "doctor": Entry("doctor", "Say what is installed here and what is missing."),
 }
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from slim.config.base import read_with_base
 from slim.config.notices import notices_of
 from slim.config.overrides import Path_, apply_overrides
 from slim.config.problems import WrongConfig, describe
-from slim.config.read import read_mapping
 from slim.config.schema import Config, cross_checks
 
 
@@ -24,7 +24,8 @@ def load_config(
     """Read, override and check a configuration.
 
     Args:
-        path: a YAML file, or None for an empty configuration that overrides fill.
+        path: a YAML file, laid over its ``_base_`` if it names one, or None for an empty configuration that
+            overrides fill.
         overrides: ``Section.key=value`` texts, applied in order.
         notices: called with each line the user should know of (ignored, replaced, deprecated keys).
     Raises:
@@ -34,7 +35,7 @@ def load_config(
     >>> load_config(None, ["Global.seed=7", "Optimizer.lr.learning_rate=1e-05"]).Optimizer.lr.learning_rate
     1e-05
     """
-    data = read_mapping(path) if path is not None else {}
+    data = read_with_base(path) if path is not None else {}
     return config_from(data, overrides, where=None if path is None else str(path), notices=notices)
 
 

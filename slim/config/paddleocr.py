@@ -52,7 +52,7 @@ class GlobalSection(Section):
     )
     cal_metric_during_train: Flag = False
     pretrained_model: Text | None = Field(
-        default=None, description="weights to start from; zoo:NAME for a bundled model"
+        default=None, description="weights to start from; zoo:NAME for a bundled or pulled model"
     )
     checkpoints: Text | None = Field(default=None, description="checkpoint to resume, with optimizer state")
     load_static_weights: Flag | None = None

@@ -1,4 +1,4 @@
-"""Finding a model: bundled weights, a checkpoint, or a folder one of our stages wrote."""
+"""Finding a model: bundled or pulled weights, a checkpoint, or a folder one of our stages wrote."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
     """The model a command line means.
 
     Args:
-        source: ``zoo:NAME`` or a bundled name, a .pdparams file (extension optional), an artifact folder;
+        source: ``zoo:NAME`` (bundled, or pulled before) or its bare name, a .pdparams file (extension
+            optional), an artifact folder;
             None: ``Global.pretrained_model`` of the config.
         config: describes the net of a checkpoint; None: it is inferred from the weights, and said so.
     Raises:
         InputError: nothing of that name; CheckpointError: it does not fit the net.
     """
     name = source or _configured(config)
-    if name.startswith(zoo.PREFIX) or (name in zoo.MODELS and not Path(name).exists()):
-        return _bundled(name, config)
+    if name.startswith(zoo.PREFIX) or (
+        (name in zoo.MODELS or name in zoo.PUBLISHED) and not Path(name).exists()
+    ):
+        return _from_zoo(name, config)
     path = Path(name)
     if path.is_dir():
         return _folder(path)
@@ -52,7 +55,7 @@ def _configured(config: Config | None) -> str:
     return config.Global.pretrained_model
 
 
-def _bundled(name: str, config: Config | None) -> Bundle:
+def _from_zoo(name: str, config: Config | None) -> Bundle:
     from slim.bundle import from_checkpoint
     from slim.config import find_config, load_config
     from slim.config.spec import model_spec

@@ -40,8 +40,8 @@ def test_targets() -> None:
         (["prune"], 2, "Missing option"),
         (["config", "check", "no_such.yml"], 2, "no such file"),
         (["eval", "--model", "nothing.pdparams", "--data", "x"], 2, "no such model"),
-        (["eval", "--model", "zoo:nothing", "--data", "x"], 2, "no bundled model"),
-        (["models", "show", "nothing"], 2, "no bundled model"),
+        (["eval", "--model", "zoo:nothing", "--data", "x"], 2, "no model 'nothing' in the zoo"),
+        (["models", "show", "nothing"], 2, "no model 'nothing' in the zoo"),
         (["run"], 2, "give -c CFG"),
         (["inspect", "nothing.nb"], 2, "nothing.nb"),
     ],
@@ -61,7 +61,7 @@ def test_an_error_with_json_is_one_object(capsys: pytest.CaptureFixture[str]) ->
     assert run(["models", "show", "nothing", "--json"]) == 2
     data = json.loads(capsys.readouterr().out)
     assert data["exit_code"] == 2
-    assert "no bundled model" in data["error"]
+    assert "no model 'nothing' in the zoo" in data["error"]
 
 
 def test_models_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_all_there(data: dict[str, object]) -> None:
             "Global.pretrained_model: no such file or folder as nothing or nothing.p",
         ),
         ("Global.checkpoints=a/b", "Global.checkpoints: no such file"),
-        ("Global.pretrained_model=zoo:nothing", "Global.pretrained_model: no bundled model 'nothing'"),
+        ("Global.pretrained_model=zoo:nothing", "Global.pretrained_model: no model 'nothing' in the zoo"),
         (
             "Global.character_dict_path=ppocr/utils/dict/koren_dict.txt",
             "did you mean ppocr/utils/dict/korean_dict.txt",

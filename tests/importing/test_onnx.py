@@ -1,0 +1,254 @@
+"""`slim import` from ONNX files, written here op by op from the nets' weights as two exporters would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from slim.bundle import Bundle
+from slim.checkpoint import read_pdparams
+from slim.config import Config
+from slim.errors import InputError, StageFailed, ToolMissing, UnsupportedModel
+from slim.importing import run as importing
+from slim.importing.graph import LSTM, Graph, Node
+from slim.importing.match import match
+from slim.importing.onnx_file import read_onnx
+from slim.importing.onnx_graph import onnx_graph
+from slim.importing.paddle_graph import paddle_graph
+from slim.importing.run import Imported, import_model
+from slim.progress import Silent
+
+Recipe = Callable[..., Config]
+
+
+class Writer:
+    """A graph of ours as an ONNX model.
+
+    ``folded``: BatchNorms in the convolutions, MatMul and Add for a linear layer, hardswish as one op.
+    Otherwise: BatchNormalization, Gemm where it fits, hardswish as x * clip(x + 3, 0, 6) / 6.
+    """
+
+    def __init__(self, graph: Graph, *, folded: bool) -> None:
+        self.folded = folded
+        self.ops: list[onnx.NodeProto] = []
+        self.weights: dict[str, np.ndarray] = {}
+        self.names = {0: "x"}
+        self.sequence = False
+        for number, node in enumerate(graph.nodes[1:], 1):
+            self.names[number] = self._layer(graph, node)
+        self.result = self.names[graph.result]
+
+    def model(self, shape: list[int | str]) -> onnx.ModelProto:
+        stored = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]
+        feed = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+        out = helper.make_tensor_value_info(self.result, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.ops, "net", [feed], [out], stored)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+    def op(self, kind: str, *inputs: str, **attrs: Any) -> str:
+        name = f"t{len(self.ops)}"
+        self.ops.append(helper.make_node(kind, list(inputs), [name], **attrs))
+        return name
+
+    def weight(self, array: Any, dtype: Any = np.float32) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights[name] = np.asarray(array, dtype)
+        return name
+
+    def _layer(self, graph: Graph, node: Node) -> str:
+        x = [self.names[i] for i in node.inputs]
+        simple = {"relu": "Relu", "add": "Add", "mul": "Mul", "global_pool": "GlobalAveragePool"}
+        if node.kind in simple:
+            return self.op(simple[node.kind], *x)
+        if node.kind == "hardsigmoid":
+            return self.op("HardSigmoid", *x, alpha=node.attrs["slope"], beta=node.attrs["offset"])
+        if node.kind == "softmax":
+            return self.op("Softmax", *x, axis=-1)
+        if node.kind == "max_pool":
+            facts = node.attrs
+            return self.op("MaxPool", *x, kernel_shape=facts["size"], strides=facts["stride"])
+        if node.kind == "linear" and graph.nodes[node.inputs[0]].kind == "global_pool":
+            x = [self.op("Flatten", *x)]
+        return getattr(self, f"_{node.kind}")(node, x[0])
+
+    def _hardswish(self, node: Node, x: str) -> str:
+        if self.folded:
+            return self.op("HardSwish", x)
+        low, high = self.weight(0.0), self.weight(6.0)
+        gate = self.op("Clip", self.op("Add", x, self.weight([3.0])), low, high)
+        return self.op("Div", self.op("Mul", x, gate), self.weight([6.0]))
+
+    def _conv(self, node: Node, x: str) -> str:
+        have = {key: tensor.array for key, tensor in node.tensors.items()}
+        top, bottom, left, right = node.attrs["padding"]
+        attrs = {
+            "strides": node.attrs["stride"],
+            "pads": [top, left, bottom, right],
+            "group": node.attrs["groups"],
+            "kernel_shape": have["weight"].shape[2:],
+        }
+        weight, bias = have["weight"], have.get("bias")
+        if node.has_norm and self.folded:
+            by = have["scale"] / np.sqrt(have["variance"] + 1e-5)
+            weight, bias = weight * by[:, None, None, None], have["shift"] - have["mean"] * by
+        biases = [] if bias is None else [self.weight(bias)]
+        y = self.op("Conv", x, self.weight(weight), *biases, **attrs)
+        if node.has_norm and not self.folded:
+            parts = [self.weight(have[key]) for key in ("scale", "shift", "mean", "variance")]
+            y = self.op("BatchNormalization", y, *parts, epsilon=1e-5)
+        return y
+
+    def _linear(self, node: Node, x: str) -> str:
+        weight, bias = (node.tensors[key].array for key in ("weight", "bias"))
+        if self.sequence:  # T x N x C back to N x T x C
+            x = self.op("Transpose", x, perm=[1, 0, 2])
+        elif not self.folded:
+            return self.op("Gemm", x, self.weight(weight.T), self.weight(bias), transB=1)
+        return self.op("Add", self.op("MatMul", x, self.weight(weight)), self.weight(bias))
+
+    def _lstm(self, node: Node, x: str) -> str:
+        if not self.sequence:  # N x C x 1 x T to T x N x C
+            squeezed = self.op("Squeeze", x, self.weight([2], np.int64))
+            x, self.sequence = self.op("Transpose", squeezed, perm=[2, 0, 1]), True
+        parts: list[list[np.ndarray]] = [[], [], []]
+        for suffix in ("", "_reverse"):
+            w_ih, w_hh, b_ih, b_hh = (self._gates(node.tensors[f"{key}{suffix}"].array) for key in LSTM)
+            for group, array in zip(parts, (w_ih, w_hh, np.concatenate([b_ih, b_hh])), strict=True):
+                group.append(array)
+        names = [self.weight(np.stack(group)) for group in parts]
+        hidden = parts[1][0].shape[1]
+        y = self.op("LSTM", x, *names, hidden_size=hidden, direction="bidirectional")
+        y = self.op("Transpose", y, perm=[0, 2, 1, 3])
+        return self.op("Reshape", y, self.weight([0, 0, -1], np.int64))
+
+    @staticmethod
+    def _gates(array: np.ndarray) -> np.ndarray:
+        """Paddle's input, forget, cell, output as ONNX's input, output, forget, cell."""
+        i, f, c, o = np.split(array, 4)
+        return np.concatenate([i, o, f, c])
+
+
+@pytest.fixture(scope="module")
+def written(deployed: dict[str, Path]) -> Callable[..., onnx.ModelProto]:
+    """An ONNX model of a bundled net."""
+
+    def write(kind: str, *, folded: bool) -> onnx.ModelProto:
+        graph = paddle_graph(deployed[kind] / "inference")
+        shape: list[int | str] = ["n", 3, 48, 192] if kind == "cls" else ["n", 3, 32, "w"]
+        return Writer(graph, folded=folded).model(shape)
+
+    return write
+
+
+def bring(model: onnx.ModelProto, config: Config, folder: Path) -> Imported:
+    source = folder / "my model.onnx"
+    source.write_bytes(model.SerializeToString())
+    return import_model(source, config, folder / "m.pdparams", data=None, seed=1, progress=Silent())
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [
+        ("cls", False),
+        pytest.param("cls", True, marks=pytest.mark.slow),
+        ("rec", True),
+        pytest.param("rec", False, marks=pytest.mark.slow),
+    ],
+)
+def test_weights_come_back_from_onnx(
+    kind: str, folded: bool, written: Any, bundled: dict[str, Bundle], recipe: Recipe, tmp_path: Path
+) -> None:
+    done = bring(written(kind, folded=folded), recipe(kind), tmp_path)
+    state, original = read_pdparams(done.out), bundled[kind].state()
+    assert set(state) == set(original)
+    same = {name for name in state if np.array_equal(state[name], original[name])}
+    if folded:
+        assert "35 BatchNorms were folded" in done.notes[0]
+        assert not [
+            n for n in set(state) - same if not n.startswith("backbone.")
+        ]  # head and LSTM bit for bit
+    else:
+        assert done.notes == [] and same == set(state)
+    assert len(done.checks) >= 8 and all(check.passed for check in done.checks)
+
+
+def test_another_net_is_refused_at_its_first_difference(
+    written: Any, recipe: Recipe, tmp_path: Path, net_graph: Callable[..., Graph]
+) -> None:
+    model = written("cls", folded=False)
+    gates = [op for op in model.graph.node if op.op_type == "HardSigmoid"]
+    gates[3].attribute[0].f = 0.25
+    with pytest.raises(
+        UnsupportedModel, match=r"behind backbone\.blocks\.5\.mid_se\.conv2.*0\.25, the net's 0\.2"
+    ):
+        match(net_graph("cls"), onnx_graph(model, "m.onnx"))
+    whole = written("cls", folded=False)
+    with pytest.raises(UnsupportedModel, match=r"first at backbone\.blocks\.0\.bottleneck_conv\.conv"):
+        match(net_graph("rec"), onnx_graph(whole, "m.onnx"))
+    mean = next(op for op in whole.graph.node if op.op_type == "GlobalAveragePool")
+    mean.op_type = "GlobalMaxPool"
+    with pytest.raises(UnsupportedModel, match=r"the global_pool behind backbone.*is GlobalMaxPool"):
+        match(net_graph("cls"), onnx_graph(whole, "m.onnx"))
+
+
+def test_hardswish_is_not_seen_where_it_is_not(written: Any, net_graph: Callable[..., Graph]) -> None:
+    model = written("cls", folded=False)
+    plus = next(op for op in model.graph.node if op.op_type == "Add" and op.input[0] == "t1")
+    (constant,) = (tensor for tensor in model.graph.initializer if tensor.name == plus.input[1])
+    constant.CopyFrom(numpy_helper.from_array(np.float32([2.5]), constant.name))
+    with pytest.raises(UnsupportedModel, match=r"first at the hardswish behind backbone\.conv1\.conv"):
+        match(net_graph("cls"), onnx_graph(model, "m.onnx"))
+
+
+def test_a_changed_weight_is_found_by_running_both(
+    written: Any,
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    layer_of: Callable[[str], str],
+) -> None:
+    recover = importing.recover
+
+    def damaged(*args: Any) -> Any:
+        found = recover(*args)
+        found.state["backbone.conv2.conv.weight"] *= np.float32(1.05)
+        return found
+
+    monkeypatch.setattr(importing, "recover", damaged)
+    with pytest.raises(StageFailed, match="the limit is 0.0001") as caught:
+        bring(written("cls", folded=False), recipe("cls"), tmp_path)
+    assert layer_of(str(caught.value)) == "backbone.conv2.conv"
+
+
+def test_files_that_cannot_be_read(written: Any, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with pytest.raises(InputError, match="cannot read"):
+        read_onnx(path)
+    for junk, said in ((b"\xff" * 99, "is not an ONNX model"), (b"", "no operators")):
+        path.write_bytes(junk)
+        with pytest.raises(InputError, match=said):
+            read_onnx(path)
+    model = written("cls", folded=True)
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="keeps 1 weights in other files"):
+        read_onnx(path)
+    model = written("cls", folded=True)
+    model.graph.initializer[0].raw_data = b"cut"
+    with pytest.raises(InputError, match="is damaged"):
+        onnx_graph(model, "m.onnx")
+    model.graph.node[0].op_type = "QLinearConv"
+    with pytest.raises(InputError, match="is damaged|is quantized"):
+        onnx_graph(model, "m.onnx")
+
+
+def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    with pytest.raises(ToolMissing, match=r"pip install 'paddleocr-slim\[onnx\]'"):
+        read_onnx(tmp_path / "m.onnx")
