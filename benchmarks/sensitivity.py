@@ -10,8 +10,8 @@ counts as ours. Both get preprocessed lines from memory, in batches of 32, and b
 criterion says on the weights PaddleSlim shows it. Groups are matched by the names of their weights.
 
 Adaptive curves (a collapsed curve ends, three coarse ratios, more where a curve bends) stand apart: they
-answer the same question with fewer points and are no part of the comparison. Exit code 1 when ours is less than
-TIMES times faster, or the outcome of more than IMAGES lines differs at any point.
+answer the same question with fewer points and are no part of the comparison. Exit code 1 when ours is
+less than TIMES times faster, or the outcome of more than IMAGES lines differs at any point.
 """
 
 from __future__ import annotations

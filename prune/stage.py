@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from prune import paddleslim_masks, verify
 from prune.costs import CostModel
-from prune.filters import check_kept, filters
+from prune.criteria import GroupData, criterion
+from prune.filters import check_kept, drop_lowest, group_data, has_norm
+from prune.gradients import Gradients, gradients
 from prune.groups import Group, cuts_for, excluded, find_groups
 from prune.plan import PrunePlan
 from prune.probe import LineProbe, Probe, ScoreProbe
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 SENSITIVITY = "sensitivity.json"
 """Name of the measured curves in the stage's work folder."""
+_GRADIENT_BATCH = 16
 FLOPS_TOLERANCE = 0.95
 """Share of the asked FLOPs cut a plan must reach: channels are whole, and ``align`` rounds them up."""
 
@@ -57,9 +60,9 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
     _require_float(bundle)
     shape = bundle.spec.input.shape
     groups = find_groups(bundle.net, shape)
-    chosen = _choose(groups, section.exclude)
+    chosen = _judged(bundle, _choose(groups, section.exclude), section, ctx)
     costs = CostModel(bundle.net, groups, shape)
-    keep = _keeper(bundle, section.criterion)
+    keep = _keeper(bundle, section, ctx)
     if section.method == "ratio":
         if ctx.score is not None:
             require_trained(ctx.score(bundle))
@@ -136,17 +139,59 @@ def _choose(groups: Sequence[Group], exclude: Sequence[str]) -> list[Group]:
     return chosen
 
 
-def _keeper(bundle: Bundle, criterion: str) -> Keep:
-    weights: dict[str, Any] = {}
+def _judged(bundle: Bundle, groups: Sequence[Group], section: PruneSection, ctx: StageContext) -> list[Group]:
+    """Groups the criterion can judge; those it cannot stay whole, and that is said."""
+    if criterion(section.criterion).needs != "norms":
+        return list(groups)
+    judged = [g for g in groups if has_norm(bundle.net, g)]
+    left = [g.name for g in groups if g not in judged]
+    if left:
+        ctx.progress.info(f"{section.criterion}: {len(left)} groups have no BatchNorm and stay whole: {left}")
+    if not judged:
+        raise UsageError(
+            "no group has a BatchNorm",
+            where=f"Prune.criterion {section.criterion}",
+            remedy="use fpgm, l1, l2 or taylor",
+        )
+    return judged
+
+
+def _keeper(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Keep:
+    name, judge = section.criterion, criterion(section.criterion)
+    slopes = _gradients(bundle, section, ctx) if judge.needs == "gradients" else None
+    known: dict[str, GroupData] = {}
 
     def keep(group: Group, count: int) -> list[int]:
-        if group.name not in weights:
-            weights[group.name] = filters(bundle.net, group)
-        kept = paddleslim_masks.keep(criterion, weights[group.name], count)
+        if group.name not in known:
+            known[group.name] = group_data(bundle.net, group, slopes)
+        data = known[group.name]
+        if name in paddleslim_masks.PRUNERS:
+            kept = paddleslim_masks.keep(name, data.filters, count)
+        else:
+            kept = drop_lowest(judge(data), group.size - count)
         check_kept(kept, group)
         return kept
 
     return keep
+
+
+def _gradients(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Gradients:
+    """On lines of the calibration set, unaugmented: the evaluation set chooses nothing."""
+    from slim.config import TrainRecipe
+    from slim.training.losses import loss_of
+    from slim.training.sources import batches
+
+    loss = loss_of(bundle.spec.kind)
+    data = ctx.train if ctx.calibration is None else ctx.calibration
+    if data is None:
+        raise UsageError(
+            f"criterion {section.criterion} needs labelled lines",
+            where="Prune.criterion",
+            remedy="give Train or Calibration data, or use fpgm, l1, l2 or bn_scale",
+        )
+    recipe = TrainRecipe(steps=section.gradient_batches, batch_size=_GRADIENT_BATCH)
+    source = batches(bundle.spec, data, recipe, ctx.seed, augment=False, strict=ctx.strict)
+    return gradients(bundle.net, loss, source.iterate(0, section.gradient_batches))
 
 
 def _by_sensitivity(
@@ -158,9 +203,18 @@ def _by_sensitivity(
     keep: Keep,
 ) -> Choice:
     probe = _probe(bundle, section, ctx)
-    key = {"weights": bundle.sha256(), "criterion": section.criterion}
+    key: dict[str, Any] = {"weights": bundle.sha256(), "criterion": section.criterion}
+    if criterion(section.criterion).needs == "gradients":
+        key["gradients"] = [section.gradient_batches, ctx.seed]
     curves = measure(
-        groups, probe, keep, section.ratios, key, path=ctx.work / SENSITIVITY, progress=ctx.progress
+        groups,
+        probe,
+        keep,
+        section.ratios,
+        key,
+        refine=section.refine,
+        path=ctx.work / SENSITIVITY,
+        progress=ctx.progress,
     )
     ctx.progress.info(
         f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%, {curves.seconds:.0f} s"
