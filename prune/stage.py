@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune import paddleslim_masks, verify
 from prune.costs import CostModel
 from prune.criteria import GroupData, criterion
+from prune.curves import read_curves
 from prune.filters import check_kept, drop_lowest, group_data, has_norm
 from prune.gradients import Gradients, gradients
 from prune.groups import Group, cuts_for, excluded, find_groups
@@ -21,6 +23,7 @@ from prune.probe import LineProbe, Probe, ScoreProbe
 from prune.sensitivity import Keep, Sensitivity, measure
 from prune.solve import Choice, by_ratio, for_flops, greedy
 from slim.arch.cuts import apply_cuts
+from slim.artifact import read_json, write_json
 from slim.errors import ArtifactError, UnsupportedModel, UsageError
 from slim.stage import Check, StageContext, require_trained
 
@@ -202,7 +205,27 @@ def _by_sensitivity(
     costs: CostModel,
     keep: Keep,
 ) -> Choice:
-    probe = _probe(bundle, section, ctx)
+    if section.sensitivities is not None:
+        probe = None if section.max_drop is None else _probe(bundle, section, ctx)
+        curves = _given(bundle, section, ctx, groups, probe)
+    else:
+        probe = _probe(bundle, section, ctx)
+        curves = _measured(bundle, section, ctx, groups, keep, probe)
+    choices = list(greedy(groups, curves, costs, section.align))
+    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
+    if section.max_drop is None or probe is None:
+        return wanted
+    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
+
+
+def _measured(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    groups: Sequence[Group],
+    keep: Keep,
+    probe: Probe,
+) -> Sensitivity:
     key: dict[str, Any] = {"weights": bundle.sha256(), "criterion": section.criterion}
     if criterion(section.criterion).needs == "gradients":
         key["gradients"] = [section.gradient_batches, ctx.seed]
@@ -219,11 +242,36 @@ def _by_sensitivity(
     ctx.progress.info(
         f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%, {curves.seconds:.0f} s"
     )
-    choices = list(greedy(groups, curves, costs, section.align))
-    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
-    if section.max_drop is None:
-        return wanted
-    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
+    return curves
+
+
+def _given(
+    bundle: Bundle, section: PruneSection, ctx: StageContext, groups: Sequence[Group], probe: Probe | None
+) -> Sensitivity:
+    """Curves of a file; groups it says nothing of stay whole. Kept with the stage's results."""
+    path = Path(section.sensitivities or "")
+    curves = read_curves(path, bundle, find_groups(bundle.net, bundle.spec.input.shape))
+    if ctx.score is not None:
+        require_trained(ctx.score(bundle))
+    used = [g.name for g in groups if g.name in curves.curves]
+    ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
+    if curves.key.get("weights") not in (None, bundle.sha256()):
+        ctx.progress.warn(f"{path} was measured on other weights")
+    if probe is not None:
+        curves = replace(curves, baseline=probe.baseline().score)
+    write_json(ctx.work / SENSITIVITY, curves.to_json())
+    return curves
+
+
+def plot(bundle: Bundle, work: Path, path: Path) -> None:
+    """Draw the curves the stage left in ``work``; UsageError where it left none."""
+    from prune.curves_plot import plot_curves
+
+    source = work / SENSITIVITY
+    if not source.is_file():
+        raise UsageError("no curves to draw", where="--plot", remedy="use Prune.method sensitivity")
+    curves = Sensitivity.from_json(read_json(source), where=source)
+    plot_curves(curves, find_groups(bundle.net, bundle.spec.input.shape), path)
 
 
 def _within_drop(

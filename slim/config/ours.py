@@ -140,6 +140,10 @@ class PruneSection(Section):
     refine: Count = Field(
         default=0, description="further shares measured in each group, where its curve bends most"
     )
+    sensitivities: Text | None = Field(
+        default=None,
+        description="curves measured before: a sensitivity.json, or PaddleSlim's sen.pickle; null: measure",
+    )
     images: Positive = Field(default=300, description="lines scored for each sensitivity measurement")
     align: Positive = Field(default=1, description="kept channels are rounded up to a multiple of this")
     exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay whole")
