@@ -115,6 +115,15 @@ class Follower:
         self._made[path, f"{role}:{side}"] = Flow(0, blocks)
         self.spaces.add(blocks, path, side, role)
 
+    def hidden(self, path: str, size: int, directions: int) -> Flow:
+        """Units of a recurrent layer, ``size`` for each direction; the same at every call of it."""
+        made = self._made.get((path, "hidden"))
+        if made is None:
+            made = Flow(2, (Block(self.spaces.new(size), size),) * directions)
+            self._made[path, "hidden"] = made
+            self.join(made.blocks[:1], path, "hidden", "recurrent")
+        return made
+
     def consume(self, op: Op, slot: str, path: str, axis: int) -> bool:
         """Let a layer read channels on ``axis``; False (and pinned) when they lie elsewhere."""
         name = op.first(slot)
@@ -186,13 +195,17 @@ def _matmul(net: Follower, op: Op) -> None:
 
 
 def _rnn(net: Follower, op: Op) -> None:
+    """Hidden units: one space for all layers and directions, laid side by side along the output."""
     path = net.owner(op.first("WeightList"))
     if path is None:
         return _unknown(net, op)
     net.consume(op, "Input", path, 2)
-    hidden = net._fresh(op.outputs["Out"][0], 2)
-    net.spaces.add(hidden.blocks, path, "hidden", "producer")
-    net.spaces.pin(hidden.blocks, "hidden units of a recurrent layer")
+    size, out = int(op.attrs["hidden_size"]), op.outputs["Out"][0]
+    flow = net.hidden(path, size, net.shape(out)[2] // size)
+    net.carry(op, "Out", flow)
+    net.carry(op, "State", Flow(2, flow.blocks[:1]))
+    if any(name in net.flows or net.owner(name) for name in op.inputs.get("PreState", ())):
+        net.spaces.pin(flow.blocks, f"{path} starts from a state that another layer makes")
     return None
 
 

@@ -1,7 +1,10 @@
 """Groups: every set of channels that can only be removed together.
 
 Examples: all layers on a residual sum; an expand conv with its depthwise conv, BatchNorms and the
-gate of its squeeze-excite; the channels an LSTM reads through a squeeze and a transpose.
+gate of its squeeze-excite; the channels an LSTM reads through a squeeze and a transpose; the hidden
+units of an LSTM. These are one group for all its layers and directions, because paddle gives them one
+``hidden_size``: channel k is unit k of each of them, read by every ``weight_hh``, by the ``weight_ih`` of the
+layers above and by what follows the LSTM.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from slim.errors import UsageError
 Cuts = dict[str, dict[str, list[int]]]
 INPUT = "(input)"
 """Name of the group of the network's input channels, which no layer makes."""
+_MAKING, _READING = ("producer", "recurrent"), ("consumer", "recurrent")
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Group:
 
     @property
     def producers(self) -> tuple[Member, ...]:
-        return tuple(m for m in self.members if m.role == "producer")
+        return tuple(m for m in self.members if m.role in _MAKING)
 
     @property
     def consumers(self) -> tuple[Member, ...]:
-        return tuple(m for m in self.members if m.role == "consumer")
+        return tuple(m for m in self.members if m.role in _READING)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `slim prune --show-groups --json` prints it."""
@@ -83,7 +87,7 @@ def find_groups(net: nn.Layer, input_shape: Sequence[int]) -> tuple[Group, ...]:
             reasons = ["it has one channel"]
         if not reasons and not any(m.role == "consumer" for m in space.members):
             reasons = ["no layer reads it"]
-        makers = [m.path for m in space.members if m.role == "producer"]
+        makers = [m.path for m in space.members if m.role in _MAKING]
         groups.append(Group(makers[0] if makers else INPUT, space.size, tuple(space.members), tuple(reasons)))
     return tuple(groups)
 
@@ -104,7 +108,7 @@ def excluded(group: Group, globs: Sequence[str]) -> bool:
     >>> excluded(g, ["b.*"]), excluded(g, ["a.*"])
     (False, True)
     """
-    paths = {group.name, *(m.path for m in group.members if m.side == "out")}
+    paths = {group.name, *(m.path for m in group.members if m.side != "in")}
     return any(fnmatchcase(path, glob) for path in paths for glob in globs)
 
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from paddle import nn
 
 from prune.groups import Group
-from prune.spaces import Member
-from slim.errors import UnsupportedModel
+from prune.readers import Reader, readers
 
 
 def silence(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[int]]) -> None:
@@ -30,16 +28,18 @@ def silence(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[
     for group in groups:
         if group.name in kept:
             gone = np.setdiff1d(np.arange(group.size), np.asarray(kept[group.name]))
-            for member in group.consumers:
-                _zero(layers[member.path], member, gone)
+            for reader in _readers(layers, group):
+                value = reader.tensor.numpy()
+                np.moveaxis(value, reader.axis, 0)[reader.indices[gone].ravel()] = 0.0
+                reader.tensor.set_value(value)
 
 
 @contextmanager
 def masked(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[int]]) -> Iterator[nn.Layer]:
     """The net with the groups that ``kept`` names masked, restored bit by bit when the block ends."""
     layers = dict(net.named_sublayers())
-    paths = {m.path: None for g in groups if g.name in kept for m in g.consumers}
-    saved = [(tensor, tensor.numpy()) for path in paths for tensor, _ in _readers(layers[path], path)]
+    touched = {r.tensor.name: r.tensor for g in groups if g.name in kept for r in _readers(layers, g)}
+    saved = [(tensor, tensor.numpy()) for tensor in touched.values()]
     try:
         silence(net, groups, kept)
         yield net
@@ -48,21 +48,5 @@ def masked(net: nn.Layer, groups: Sequence[Group], kept: Mapping[str, Sequence[i
             tensor.set_value(value)
 
 
-def _zero(layer: nn.Layer, member: Member, gone: np.ndarray) -> None:
-    indices = (member.offset + gone[:, None] * member.repeat + np.arange(member.repeat)).ravel()
-    for tensor, axis in _readers(layer, member.path):
-        value = tensor.numpy()
-        np.moveaxis(value, axis, 0)[indices] = 0.0
-        tensor.set_value(value)
-
-
-def _readers(layer: nn.Layer, path: str) -> list[tuple[Any, int]]:
-    """Weights of a layer that meet its input channels, with the axis they lie on."""
-    if isinstance(layer, nn.Conv2D):
-        return [(layer.weight, 1)]
-    if isinstance(layer, (nn.Conv2DTranspose, nn.Linear)):
-        return [(layer.weight, 0)]
-    if isinstance(layer, nn.LSTM):
-        directions = ("", "_reverse")[: layer.num_directions]
-        return [(getattr(layer, f"weight_ih_l0{tail}"), 1) for tail in directions]
-    raise UnsupportedModel(f"{path} is a {type(layer).__name__}, whose inputs cannot be masked")
+def _readers(layers: Mapping[str, nn.Layer], group: Group) -> list[Reader]:
+    return [r for member in group.consumers for r in readers(layers[member.path], member, group.size)]

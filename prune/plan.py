@@ -18,7 +18,7 @@ class PrunePlan:
     """What will be cut. Planning never touches a net; `prune.stage.apply` never decides.
 
     Attributes:
-        criterion: "fpgm", "l1" or "l2".
+        criterion: a name of `prune.criteria.CRITERIA`.
         method: "ratio" or "sensitivity".
         weights: sha256 of the weights the plan was made for.
         sizes: group name -> channels before.
@@ -147,8 +147,8 @@ def _count(value: Any) -> int:
 
 
 def _side(value: str) -> str:
-    if value not in ("in", "out"):
-        raise ValueError(f"{value!r} is neither 'in' nor 'out'")
+    if value not in ("in", "out", "hidden"):
+        raise ValueError(f"{value!r} is neither 'in', 'out' nor 'hidden'")
     return value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -35,10 +35,12 @@ class Reading:
         score: the task metric in percent.
         shift: mean Kullback-Leibler divergence of the output distributions from the unmasked net's,
             in nats; it tells groups apart that lose no line. 0.0 where outputs are not seen.
+        right: which lines are read right, in order; empty where lines are not seen one by one.
     """
 
     score: float
     shift: float
+    right: tuple[bool, ...] = field(default=(), compare=False, repr=False)
 
 
 class Probe(Protocol):
@@ -93,10 +95,10 @@ class LineProbe:
 
     def _read(self, outputs: np.ndarray) -> Reading:
         metric = metric_for(self._spec.kind)
-        metric.update([p.text for p in decode(outputs, self._spec)], self._texts)
+        right = metric.update([p.text for p in decode(outputs, self._spec)], self._texts)
         before = np.log(self._reference + _EPSILON)
         moved = self._reference * (before - np.log(outputs + _EPSILON))
-        return Reading(100.0 * metric.summary()["acc"], float(moved.sum(axis=-1).mean()))
+        return Reading(100.0 * metric.summary()["acc"], float(moved.sum(axis=-1).mean()), tuple(right))
 
 
 class ScoreProbe:

@@ -21,10 +21,13 @@ from slim.artifact import read_json, write_json
 from slim.errors import ArtifactError
 from slim.progress import Reporter, Silent
 from slim.stage import require_trained
+from slim.statistics import paired_drop
 
-VERSION = 1
+VERSION = 2
 COLLAPSED = 0.5
 """Relative loss at which a curve ends: no plan goes there."""
+BEND = 0.02
+"""Rise of the relative loss between two neighbouring points that is worth a point between them."""
 
 Keep = Callable[[Group, int], list[int]]
 """Group and count -> the channels a criterion keeps."""
@@ -32,12 +35,23 @@ Keep = Callable[[Group, int], list[int]]
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement: ``kept`` channels left, the metric in percent, its relative loss, the shift."""
+    """One measurement of a group.
+
+    Attributes:
+        kept: channels left.
+        score: the metric in percent.
+        loss: relative loss, (baseline - score) / baseline.
+        shift: see `prune.probe.Reading`.
+        low, high: 95% interval of ``loss``, paired over the lines it was measured on
+            (`slim.statistics.paired_drop`); null where lines are not seen one by one.
+    """
 
     kept: int
     score: float
     loss: float
     shift: float
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,8 @@ def measure(
     ratios: Sequence[float],
     key: Mapping[str, Any],
     *,
+    refine: int = 0,
+    collapsed: float = COLLAPSED,
     path: Path | None = None,
     progress: Reporter | None = None,
 ) -> Sensitivity:
@@ -100,13 +116,16 @@ def measure(
         groups: those to measure (prunable ones).
         keep: which channels stay, by the criterion.
         ratios: shares removed, rising; ratios that remove the same channels are measured once.
+        refine: further points for each group, each halfway between the two neighbours whose loss differs
+            most, as long as they differ by more than `BEND`.
+        collapsed: relative loss beyond which no larger ratio of a group is tried.
         key: what the result depends on beside the probe's lines; a file with another key is started anew.
         path: ``sensitivity.json``, written after each group.
     Raises:
         UsageError: the model's metric is near zero, so nothing can be learnt from losing it.
     """
     progress = progress or Silent()
-    key = {**key, "ratios": list(ratios), "probe": dict(probe.key)}
+    key = {**key, "ratios": list(ratios), "probe": dict(probe.key), "refine": refine, "collapsed": collapsed}
     known = _resume(path, key, progress)
     start = time.perf_counter()
     base = probe.baseline()
@@ -116,7 +135,8 @@ def measure(
     with progress.task("sensitivity", len(groups)) as task:
         for group in groups:
             if group.name not in curves:
-                curves[group.name] = _curve(group, probe, keep, ratios, base)
+                curves[group.name] = _curve(group, probe, keep, ratios, base, collapsed)
+                _refine(curves[group.name], group, probe, keep, base, refine)
                 spent = (known.seconds if known else 0.0) + time.perf_counter() - start
                 result = Sensitivity(base.score, curves, key, spent)
                 if path is not None:
@@ -141,15 +161,38 @@ def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Se
     return found
 
 
-def _curve(group: Group, probe: Probe, keep: Keep, ratios: Sequence[float], base: Reading) -> list[Point]:
+def _curve(
+    group: Group, probe: Probe, keep: Keep, ratios: Sequence[float], base: Reading, collapsed: float
+) -> list[Point]:
     points: list[Point] = []
     for ratio in ratios:
         count = kept_count(group.size, ratio)
         if count == group.size or any(p.kept == count for p in points):
             continue
-        reading = probe.one(group, keep(group, count))
-        loss = (base.score - reading.score) / base.score
-        points.append(Point(count, reading.score, loss, reading.shift))
-        if loss > COLLAPSED:
+        points.append(_point(count, probe.one(group, keep(group, count)), base))
+        if points[-1].loss > collapsed:
             break
     return points
+
+
+def _refine(points: list[Point], group: Group, probe: Probe, keep: Keep, base: Reading, more: int) -> None:
+    """Insert up to ``more`` points where the curve bends."""
+    for _ in range(more):
+        known = [Point(group.size, base.score, 0.0, 0.0), *points]
+        gaps = [
+            (abs(low.loss - high.loss), place, (high.kept + low.kept) // 2)
+            for place, (high, low) in enumerate(zip(known, known[1:], strict=False))
+            if high.kept - low.kept > 1 and abs(low.loss - high.loss) > BEND
+        ]
+        if not gaps:
+            return
+        _, place, count = max(gaps, key=lambda gap: (gap[0], -gap[1]))
+        points.insert(place, _point(count, probe.one(group, keep(group, count)), base))
+
+
+def _point(count: int, reading: Reading, base: Reading) -> Point:
+    loss = (base.score - reading.score) / base.score
+    if not reading.right:
+        return Point(count, reading.score, loss, reading.shift)
+    drop = paired_drop(base.right, reading.right)
+    return Point(count, reading.score, loss, reading.shift, drop.low / base.score, drop.high / base.score)

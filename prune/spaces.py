@@ -19,9 +19,10 @@ class Member:
 
     Attributes:
         path: the layer's attribute path.
-        side: "out" or "in", as in `slim.arch.cuts`.
+        side: "out", "in" or "hidden" (units of an LSTM), as in `slim.arch.cuts`.
         role: "producer" (makes the channels), "follower" (works channel by channel: depthwise,
-            BatchNorm) or "consumer" (mixes them into others).
+            BatchNorm), "consumer" (mixes them into others) or "recurrent" (an LSTM, which makes its
+            hidden units and reads them again).
     """
 
     path: str

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prune import paddleslim_masks, verify
 from prune.costs import CostModel
-from prune.filters import check_kept, filters
+from prune.criteria import GroupData, criterion
+from prune.curves import read_curves
+from prune.filters import check_kept, drop_lowest, group_data, has_norm
+from prune.gradients import Gradients, gradients
 from prune.groups import Group, cuts_for, excluded, find_groups
 from prune.plan import PrunePlan
 from prune.probe import LineProbe, Probe, ScoreProbe
 from prune.sensitivity import Keep, Sensitivity, measure
 from prune.solve import Choice, by_ratio, for_flops, greedy
 from slim.arch.cuts import apply_cuts
+from slim.artifact import read_json, write_json
 from slim.errors import ArtifactError, UnsupportedModel, UsageError
 from slim.stage import Check, StageContext, require_trained
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 SENSITIVITY = "sensitivity.json"
 """Name of the measured curves in the stage's work folder."""
+_GRADIENT_BATCH = 16
 FLOPS_TOLERANCE = 0.95
 """Share of the asked FLOPs cut a plan must reach: channels are whole, and ``align`` rounds them up."""
 
@@ -57,9 +63,9 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
     _require_float(bundle)
     shape = bundle.spec.input.shape
     groups = find_groups(bundle.net, shape)
-    chosen = _choose(groups, section.exclude)
+    chosen = _judged(bundle, _choose(groups, section.exclude), section, ctx)
     costs = CostModel(bundle.net, groups, shape)
-    keep = _keeper(bundle, section.criterion)
+    keep = _keeper(bundle, section, ctx)
     if section.method == "ratio":
         if ctx.score is not None:
             require_trained(ctx.score(bundle))
@@ -136,17 +142,59 @@ def _choose(groups: Sequence[Group], exclude: Sequence[str]) -> list[Group]:
     return chosen
 
 
-def _keeper(bundle: Bundle, criterion: str) -> Keep:
-    weights: dict[str, Any] = {}
+def _judged(bundle: Bundle, groups: Sequence[Group], section: PruneSection, ctx: StageContext) -> list[Group]:
+    """Groups the criterion can judge; those it cannot stay whole, and that is said."""
+    if criterion(section.criterion).needs != "norms":
+        return list(groups)
+    judged = [g for g in groups if has_norm(bundle.net, g)]
+    left = [g.name for g in groups if g not in judged]
+    if left:
+        ctx.progress.info(f"{section.criterion}: {len(left)} groups have no BatchNorm and stay whole: {left}")
+    if not judged:
+        raise UsageError(
+            "no group has a BatchNorm",
+            where=f"Prune.criterion {section.criterion}",
+            remedy="use fpgm, l1, l2 or taylor",
+        )
+    return judged
+
+
+def _keeper(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Keep:
+    name, judge = section.criterion, criterion(section.criterion)
+    slopes = _gradients(bundle, section, ctx) if judge.needs == "gradients" else None
+    known: dict[str, GroupData] = {}
 
     def keep(group: Group, count: int) -> list[int]:
-        if group.name not in weights:
-            weights[group.name] = filters(bundle.net, group)
-        kept = paddleslim_masks.keep(criterion, weights[group.name], count)
+        if group.name not in known:
+            known[group.name] = group_data(bundle.net, group, slopes)
+        data = known[group.name]
+        if name in paddleslim_masks.PRUNERS:
+            kept = paddleslim_masks.keep(name, data.filters, count)
+        else:
+            kept = drop_lowest(judge(data), group.size - count)
         check_kept(kept, group)
         return kept
 
     return keep
+
+
+def _gradients(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Gradients:
+    """On lines of the calibration set, unaugmented: the evaluation set chooses nothing."""
+    from slim.config import TrainRecipe
+    from slim.training.losses import loss_of
+    from slim.training.sources import batches
+
+    loss = loss_of(bundle.spec.kind)
+    data = ctx.train if ctx.calibration is None else ctx.calibration
+    if data is None:
+        raise UsageError(
+            f"criterion {section.criterion} needs labelled lines",
+            where="Prune.criterion",
+            remedy="give Train or Calibration data, or use fpgm, l1, l2 or bn_scale",
+        )
+    recipe = TrainRecipe(steps=section.gradient_batches, batch_size=_GRADIENT_BATCH)
+    source = batches(bundle.spec, data, recipe, ctx.seed, augment=False, strict=ctx.strict)
+    return gradients(bundle.net, loss, source.iterate(0, section.gradient_batches))
 
 
 def _by_sensitivity(
@@ -157,19 +205,73 @@ def _by_sensitivity(
     costs: CostModel,
     keep: Keep,
 ) -> Choice:
-    probe = _probe(bundle, section, ctx)
-    key = {"weights": bundle.sha256(), "criterion": section.criterion}
+    if section.sensitivities is not None:
+        probe = None if section.max_drop is None else _probe(bundle, section, ctx)
+        curves = _given(bundle, section, ctx, groups, probe)
+    else:
+        probe = _probe(bundle, section, ctx)
+        curves = _measured(bundle, section, ctx, groups, keep, probe)
+    choices = list(greedy(groups, curves, costs, section.align))
+    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
+    if section.max_drop is None or probe is None:
+        return wanted
+    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
+
+
+def _measured(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    groups: Sequence[Group],
+    keep: Keep,
+    probe: Probe,
+) -> Sensitivity:
+    key: dict[str, Any] = {"weights": bundle.sha256(), "criterion": section.criterion}
+    if criterion(section.criterion).needs == "gradients":
+        key["gradients"] = [section.gradient_batches, ctx.seed]
     curves = measure(
-        groups, probe, keep, section.ratios, key, path=ctx.work / SENSITIVITY, progress=ctx.progress
+        groups,
+        probe,
+        keep,
+        section.ratios,
+        key,
+        refine=section.refine,
+        path=ctx.work / SENSITIVITY,
+        progress=ctx.progress,
     )
     ctx.progress.info(
         f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%, {curves.seconds:.0f} s"
     )
-    choices = list(greedy(groups, curves, costs, section.align))
-    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
-    if section.max_drop is None:
-        return wanted
-    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
+    return curves
+
+
+def _given(
+    bundle: Bundle, section: PruneSection, ctx: StageContext, groups: Sequence[Group], probe: Probe | None
+) -> Sensitivity:
+    """Curves of a file; groups it says nothing of stay whole. Kept with the stage's results."""
+    path = Path(section.sensitivities or "")
+    curves = read_curves(path, bundle, find_groups(bundle.net, bundle.spec.input.shape))
+    if ctx.score is not None:
+        require_trained(ctx.score(bundle))
+    used = [g.name for g in groups if g.name in curves.curves]
+    ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
+    if curves.key.get("weights") not in (None, bundle.sha256()):
+        ctx.progress.warn(f"{path} was measured on other weights")
+    if probe is not None:
+        curves = replace(curves, baseline=probe.baseline().score)
+    write_json(ctx.work / SENSITIVITY, curves.to_json())
+    return curves
+
+
+def plot(bundle: Bundle, work: Path, path: Path) -> None:
+    """Draw the curves the stage left in ``work``; UsageError where it left none."""
+    from prune.curves_plot import plot_curves
+
+    source = work / SENSITIVITY
+    if not source.is_file():
+        raise UsageError("no curves to draw", where="--plot", remedy="use Prune.method sensitivity")
+    curves = Sensitivity.from_json(read_json(source), where=source)
+    plot_curves(curves, find_groups(bundle.net, bundle.spec.input.shape), path)
 
 
 def _within_drop(

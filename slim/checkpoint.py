@@ -53,11 +53,16 @@ def read_pdparams(path: Path) -> State:
     return state
 
 
-def read_pickle(path: Path) -> Any:
-    """Any plain data and arrays of a Paddle pickle, by the restricted unpickler."""
+def read_pickle(path: Path, records: frozenset[tuple[str, str]] = frozenset()) -> Any:
+    """Any plain data and arrays of a Paddle pickle, by the restricted unpickler.
+
+    Args:
+        records: (module, name) of classes that may occur; no such class is imported, an object of one is
+            given back as the dict of its attributes.
+    """
     data = _read_bytes(path)
-    _scan(data, path)
-    unpickler = _Unpickler(data, path)
+    _scan(data, path, _FORBIDDEN_OPS - {"NEWOBJ"} if records else _FORBIDDEN_OPS)
+    unpickler = _Unpickler(data, path, records)
     try:
         return _plain(unpickler.load())
     except CheckpointError:
@@ -112,13 +117,13 @@ def _read_bytes(path: Path) -> bytes:
         raise CheckpointError(f"cannot be read ({detail})", where=path) from error
 
 
-def _scan(data: bytes, path: Path) -> None:
+def _scan(data: bytes, path: Path, forbidden: frozenset[str]) -> None:
     """Walk the opcodes without running them: all there, all harmless, memo no larger than the file."""
     try:
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
             if count > _MAX_OPS:
                 raise _damaged(path, f"holds over {_MAX_OPS} pickle opcodes")
-            if op.name in _FORBIDDEN_OPS:
+            if op.name in forbidden:
                 raise CheckpointError(
                     f"uses the pickle opcode {op.name}, which a checkpoint never needs", where=path
                 )
@@ -205,10 +210,24 @@ class _Array:
         self.real = flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows only what .pdparams, .pdopt and .states hold."""
+class _Record:
+    """Stands for a class that is never imported: keeps the attributes of an object, and nothing else."""
 
-    def __init__(self, data: bytes, path: Path) -> None:
+    __slots__ = ("fields",)
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise ValueError("an object's state is no dict")
+        self.fields = state
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows only what .pdparams, .pdopt and .states hold, and the records a caller names."""
+
+    def __init__(self, data: bytes, path: Path, records: frozenset[tuple[str, str]] = frozenset()) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
         self._path = path
         self._arrays, self._texts = _Budget(len(data)), _Budget(len(data))
@@ -220,6 +239,7 @@ class _Unpickler(pickle.Unpickler):
             ("_codecs", "encode"): _Function(self._encode),
             # Protocol 2 writes the bytes of an empty array as bytes().
             ("__builtin__", "bytes"): _Function(_no_bytes),
+            **dict.fromkeys(records, _Record),
         }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -266,6 +286,8 @@ def _plain(value: Any, depth: int = 0, seen: list[int] | None = None) -> Any:
         raise ValueError(f"is nested more than 20 levels deep or holds over {_MAX_ENTRIES} entries")
     if isinstance(value, _Array):
         return value.real
+    if isinstance(value, _Record):
+        return _plain(getattr(value, "fields", {}), depth + 1, seen)
     if isinstance(value, dict):
         return {_plain(k, depth + 1, seen): _plain(v, depth + 1, seen) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -13,7 +13,7 @@ from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
-    from slim.data.dataset import Dataset, TrainingData
+    from slim.data.dataset import TrainingData
 
 
 LEAST_SCORE = 5.0
@@ -104,7 +104,7 @@ class StageContext:
     seed: int
     train: TrainingData | None = None
     teacher: Bundle | None = None
-    calibration: Dataset | None = None
+    calibration: TrainingData | None = None
     score: Callable[[Bundle], float] | None = None
     cost: Callable[[Bundle], float] | None = None
     strict: bool = False

@@ -25,7 +25,8 @@ def apply_cuts(net: nn.Layer, cuts: Cuts) -> None:
     Args:
         cuts: layer path -> {"out": kept output channels, "in": kept input channels}; either may be
             absent. Known layers: Conv2D (also depthwise: "out" only), Conv2DTranspose, BatchNorm2D
-            ("out"), Linear, LSTM ("in": kept input features).
+            ("out"), Linear, LSTM ("in": kept input features, "hidden": kept units of each of its layers
+            and directions).
     Raises:
         ArtifactError: a path that is not in the net, an index out of range, a layer that cannot be cut.
 
@@ -38,16 +39,19 @@ def apply_cuts(net: nn.Layer, cuts: Cuts) -> None:
     for path, cut in cuts.items():
         if path not in layers:
             raise ArtifactError(f"the plan cuts layer {path!r}, which the net does not have")
-        if not isinstance(cut, Mapping) or not set(cut) <= {"out", "in"}:
-            raise ArtifactError(f"the plan's cut of {path} is {cut!r:.80}, must hold 'out' or 'in'")
+        if not isinstance(cut, Mapping) or not set(cut) <= {"out", "in", "hidden"}:
+            raise ArtifactError(f"the plan's cut of {path} is {cut!r:.80}, must hold 'out', 'in' or 'hidden'")
         _cut_layer(net, path, layers[path], cut)
 
 
 def _cut_layer(net: nn.Layer, path: str, layer: nn.Layer, cut: Mapping[str, Sequence[int]]) -> None:
     if isinstance(layer, nn.LSTM):
         _refuse(path, cut, "out", layer)
-        _replace(net, path, _cut_lstm(layer, _kept(path, cut, "in", layer.input_size)))
-    elif isinstance(layer, nn.Conv2D):
+        into = _kept(path, cut, "in", layer.input_size)
+        _replace(net, path, _cut_lstm(layer, into, _kept(path, cut, "hidden", layer.hidden_size)))
+        return
+    _refuse(path, cut, "hidden", layer)
+    if isinstance(layer, nn.Conv2D):
         _cut_conv(path, layer, cut)
     elif isinstance(layer, nn.Conv2DTranspose):
         _cut_transposed(path, layer, cut)
@@ -152,21 +156,30 @@ def _cut_linear(path: str, layer: nn.Linear, cut: Mapping[str, Sequence[int]]) -
     _take(layer, "bias", 0, out)
 
 
-def _cut_lstm(layer: nn.LSTM, into: list[int] | None) -> nn.LSTM:
-    """A fresh LSTM over the kept input features; only layer 0 reads them."""
-    if into is None:
-        return layer
+def _cut_lstm(layer: nn.LSTM, into: list[int] | None, hidden: list[int] | None) -> nn.LSTM:
+    """A fresh LSTM over the kept input features and units; only layer 0 reads the features."""
+    into = list(range(layer.input_size)) if into is None else into
+    hidden = list(range(layer.hidden_size)) if hidden is None else hidden
     fresh = nn.LSTM(
         len(into),
-        layer.hidden_size,
+        len(hidden),
         num_layers=layer.num_layers,
         direction="bidirectional" if layer.num_directions == 2 else "forward",
+        time_major=layer.time_major,
+        dropout=layer.dropout,
     )
+    # Rows: four gates of hidden units each. Columns of a layer above: the units of each direction.
+    rows = [gate * layer.hidden_size + k for gate in range(4) for k in hidden]
+    below = [d * layer.hidden_size + k for d in range(layer.num_directions) for k in hidden]
     state: dict[str, Any] = {}
     for name, tensor in layer.state_dict().items():
-        value = tensor.numpy()
-        first = name.startswith("weight_ih_l0") or (name.startswith("0.") and name.endswith("weight_ih"))
-        state[name] = value[:, into] if first else value
+        value = tensor.numpy()[rows]
+        if "weight_hh" in name:
+            value = value[:, hidden]
+        elif "weight_ih" in name:
+            first = name.startswith(("weight_ih_l0", "0."))
+            value = value[:, into if first else below]
+        state[name] = value
     fresh.set_state_dict(state)
     fresh.training = layer.training
     return fresh

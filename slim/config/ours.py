@@ -126,7 +126,12 @@ class QuantRecipe(TrainRecipe):
 class PruneSection(Section):
     """Filter pruning over whole dependency groups."""
 
-    criterion: Literal["fpgm", "l1", "l2"] = Field(default="fpgm", description="which filters matter least")
+    criterion: Literal["fpgm", "l1", "l2", "bn_scale", "taylor"] = Field(
+        default="fpgm", description="which filters matter least"
+    )
+    gradient_batches: Positive = Field(
+        default=8, description="criterion taylor: batches of 16 lines whose gradients are taken"
+    )
     method: Literal["ratio", "sensitivity"] = Field(
         default="sensitivity",
         description="the same share everywhere, or by measured sensitivity within a budget",
@@ -142,6 +147,13 @@ class PruneSection(Section):
     ratios: Annotated[tuple[Cut, ...], Field(min_length=1)] = Field(
         default=(0.05, 0.1, 0.2, 0.3, 0.4),
         description="shares tried in each group when sensitivity is measured",
+    )
+    refine: Count = Field(
+        default=0, description="further shares measured in each group, where its curve bends most"
+    )
+    sensitivities: Text | None = Field(
+        default=None,
+        description="curves measured before: a sensitivity.json, or PaddleSlim's sen.pickle; null: measure",
     )
     images: Positive = Field(default=300, description="lines scored for each sensitivity measurement")
     align: Positive = Field(default=1, description="kept channels are rounded up to a multiple of this")

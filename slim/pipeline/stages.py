@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact, zoo
-from slim.errors import GateFailed, InputError
+from slim.errors import GateFailed, InputError, UsageError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, require_lines
 from slim.pipeline.opening import open_model
@@ -120,9 +120,14 @@ def prune(
     seed: int,
     progress: Reporter,
     strict: bool = False,
+    sensitivities: Path | None = None,
+    plot: Path | None = None,
 ) -> StageResult:
     """Cut, correct BatchNorm, finetune, save.
 
+    Args:
+        sensitivities: curves measured before, instead of ``Prune.sensitivities``.
+        plot: where to draw the curves.
     Raises:
         UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
     """
@@ -130,8 +135,14 @@ def prune(
     from slim.config import PruneSection
 
     section = config.Prune or PruneSection()
+    if sensitivities is not None:
+        section = section.model_copy(update={"sensitivities": str(sensitivities)})
+    if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
+        raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
     job = _job("prune", config, section, model, out, seed, strict, progress)
     plan = stage.plan(job.before, section, job.context)
+    if plot is not None:
+        stage.plot(job.before, job.context.work, plot)
     pruned = stage.apply(job.before, plan)
     checks = stage.checks(job.before, pruned, section)
     StageResult("prune", job.dest, checks, {}).require()

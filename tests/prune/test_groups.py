@@ -52,8 +52,19 @@ def test_the_road_into_the_lstm(groups_of: Groups) -> None:
     groups = groups_of("rec")
     last = by_name(groups, "backbone.conv2.conv")
     assert last.prunable and [(m.path, m.side) for m in last.consumers] == [("neck.encoder.lstm", "in")]
-    hidden = by_name(groups, "neck.encoder.lstm")
-    assert hidden.size == 96 and not hidden.prunable and "recurrent" in hidden.reasons[0]
+
+
+def test_hidden_units_are_one_group_through_weight_hh_the_next_layer_and_the_head(groups_of: Groups) -> None:
+    hidden = by_name(groups_of("rec"), "neck.encoder.lstm")
+    assert hidden.prunable and hidden.size == 48
+    assert {(m.path, m.side, m.role, m.offset) for m in hidden.members} == {
+        ("neck.encoder.lstm", "hidden", "recurrent", 0),
+        ("head.fc", "in", "consumer", 0),
+        ("head.fc", "in", "consumer", 48),
+    }
+    cuts = cuts_for(groups_of("rec"), {hidden.name: [0, 47]})
+    assert cuts == {"neck.encoder.lstm": {"hidden": [0, 47]}, "head.fc": {"in": [0, 47, 48, 95]}}
+    assert excluded(hidden, ["neck.*"]) and not excluded(hidden, ["head.*"])
 
 
 @pytest.mark.parametrize("name", ["det_mv3", "det_res18"])
@@ -190,6 +201,31 @@ def test_a_layer_called_twice_ties_both_inputs() -> None:
 def test_what_cannot_be_followed_stays_and_says_why(layers: list[nn.Layer], reason: str) -> None:
     group = by_name(find_groups(nn.Sequential(*layers), SHAPE), "0")
     assert not group.prunable and any(reason in r for r in group.reasons), group.reasons
+
+
+class Recurrent(nn.Layer):
+    """An LSTM read by a sum and by its last state; another starts from that state."""
+
+    def __init__(self, state: bool = False, kind: type[nn.Layer] = nn.LSTM) -> None:
+        super().__init__()
+        self.rnn, self.second = kind(3, 6), nn.LSTM(6, 4)
+        self.fc, self.state = nn.Linear(4, 2), state
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        x, last = self.rnn(x.squeeze(2).transpose([0, 2, 1]))
+        if self.state:
+            return self.fc(self.second(x)[0]).sum(1) + last[0].sum(axis=2).transpose([1, 0])
+        return self.fc(self.second(x)[0])
+
+
+def test_lstms_in_a_row_and_what_a_last_state_pins() -> None:
+    groups = find_groups(Recurrent(), (3, 1, 7))
+    assert names(groups) == {"rnn": True, "second": True, "fc": False}
+    assert sides(by_name(groups, "rnn")) == {"rnn:hidden", "second:in"}
+    pinned = by_name(find_groups(Recurrent(state=True), (3, 1, 7)), "rnn")
+    assert not pinned.prunable and "reduce_sum" in pinned.reasons[0]
+    gru = by_name(find_groups(Recurrent(kind=nn.GRU), (3, 1, 7)), "rnn")
+    assert not gru.prunable and "GRU" in gru.reasons[0]
 
 
 def test_exclude_by_glob() -> None:

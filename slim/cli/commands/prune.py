@@ -15,6 +15,12 @@ from slim.cli import common
 @common.model_option
 @common.out_option
 @click.option("--show-groups", is_flag=True, help="Print the groups of tied channels and stop.")
+@click.option(
+    "--sensitivities",
+    type=common.PATH,
+    help="Curves measured before: a sensitivity.json, or PaddleSlim's sen.pickle.",
+)
+@click.option("--plot", type=common.PATH, help="Draw the sensitivity curves: .png, .svg or .pdf.")
 @common.strict_option
 @common.seed_option
 @common.json_option
@@ -24,14 +30,16 @@ def command(
     model: str | None,
     out: Path | None,
     show_groups: bool,
+    sensitivities: Path | None,
+    plot: Path | None,
     strict: bool,
     seed: int | None,
     as_json: bool,
 ) -> None:
-    """Cut whole groups of filters (FPGM, L1, L2), correct BatchNorm, finetune.
+    """Cut whole groups of filters (FPGM, L1, L2, BatchNorm scale, Taylor), correct BatchNorm, finetune.
 
     \b
-    slim prune -c rec/en_number_demo
+    slim prune -c rec/en_number_demo --plot curves.png
     slim prune -c my.yml --model best_accuracy.pdparams -o Prune.flops=0.2 --out p1
     """
     reporter = common.reporter()
@@ -42,7 +50,14 @@ def command(
     from slim.pipeline import stages
 
     result = stages.prune(
-        loaded, model=model, out=out, seed=common.seed_of(seed, loaded), progress=reporter, strict=strict
+        loaded,
+        model=model,
+        out=out,
+        seed=common.seed_of(seed, loaded),
+        progress=reporter,
+        strict=strict,
+        sensitivities=sensitivities,
+        plot=plot,
     )
     common.emit(result.to_json(), as_json, lambda: common.stage_text(result))
 
