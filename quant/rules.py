@@ -27,12 +27,15 @@ class Rule:
     """Layers whose ``by`` ("type" or "path") fits ``match`` are quantized, or stay float for ``reason``.
 
     A path is matched as a glob whose ``*`` also crosses dots: "head.*" is everything below the head.
+    ``weight_bits`` and ``activation_bits`` are those of the section where None.
     """
 
     by: str
     match: str
     quantize: bool
     reason: str = ""
+    weight_bits: int | None = None
+    activation_bits: int | None = None
 
     def fits(self, path: str, kind: str) -> bool:
         """Whether the layer at ``path`` of type ``kind`` is meant.
@@ -61,7 +64,21 @@ def from_section(section: QuantSection) -> list[Rule]:
     """The rules a Quant section stands for, in order."""
     rules = [Rule("type", kind, True) for kind in section.layers]
     rules += [Rule("path", glob, False, f"Quant.exclude names {glob}") for glob in section.exclude]
+    for number, given in enumerate(section.rules):
+        by, match = ("path", given.path) if given.path is not None else ("type", str(given.type))
+        reason = "" if given.quantize else f"Quant.rules[{number}] names {match}"
+        rules.append(Rule(by, match, given.quantize, reason, given.weight_bits, given.activation_bits))
     return rules
+
+
+def bits(path: str, kind: str, rules: Sequence[Rule], section: QuantSection) -> tuple[int, int]:
+    """Bits of a layer's weights and input: the last rule that fits and names them, else the section's."""
+    weight, activation = section.weight_bits, section.activation_bits
+    for rule in rules:
+        if rule.fits(path, kind):
+            weight = rule.weight_bits or weight
+            activation = rule.activation_bits or activation
+    return weight, activation
 
 
 def resolve(
@@ -84,7 +101,7 @@ def resolve(
             near = get_close_matches(rule.match, layers, n=1, cutoff=0.0)
             raise ConfigError(
                 f"{rule.match!r} fits no layer of the net",
-                where="Quant.exclude",
+                where="Quant.exclude or Quant.rules",
                 remedy=f"the nearest layer is {near[0]!r}" if near else None,
             )
     quantized, kept = [], []
@@ -107,27 +124,26 @@ def _decide(path: str, kind: str, rules: Sequence[Rule]) -> Rule:
     return chosen
 
 
-def build_scheme(
-    net: nn.Layer, section: QuantSection, input_shape: Sequence[int], rules: Sequence[Rule] | None = None
-) -> QuantScheme:
+def build_scheme(net: nn.Layer, section: QuantSection, input_shape: Sequence[int]) -> QuantScheme:
     """The uncalibrated scheme of a net.
 
     Args:
         net: a float net (pruned or not).
         section: the Quant section.
         input_shape: C, H, W of one input; the net is run once on zeros to see which layers it reaches.
-        rules: instead of those of the section (an accuracy search adds its own).
     Raises:
         ConfigError: a rule fits no layer.
         UnsupportedModel: nothing would be quantized.
     """
     kinds = {p: _kind(la) for p, la in net.named_sublayers() if isinstance(la, WEIGHTED)}
-    chosen = from_section(section) if rules is None else rules
+    chosen = from_section(section)
     paths, kept = resolve(kinds, chosen, _reached(net, kinds, input_shape))
     if not paths:
-        raise UnsupportedModel("no layer would be quantized", remedy="widen Quant.layers or Quant.exclude")
+        raise UnsupportedModel(
+            "no layer would be quantized", remedy="widen Quant.layers, Quant.exclude or Quant.rules"
+        )
     layers = tuple(
-        LayerScheme(path, kinds[path], section.weight_bits, section.activation_bits) for path in paths
+        LayerScheme(path, kinds[path], *bits(path, kinds[path], chosen, section)) for path in paths
     )
     return QuantScheme(
         mode=section.mode,

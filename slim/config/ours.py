@@ -177,6 +177,28 @@ class PruneSection(Section):
         return self
 
 
+class QuantRule(Section):
+    """Layers by type or by path: quantized, or kept float; a later rule wins over an earlier one.
+
+    >>> QuantRule(path="head.*", quantize=False).path
+    'head.*'
+    """
+
+    type: Literal["Conv2D", "Linear"] | None = Field(default=None, description="layer type that is meant")
+    path: Text | None = Field(default=None, description="glob of layer paths that are meant")
+    quantize: Flag = Field(default=True, description="computed in integers; false: kept float")
+    weight_bits: Bits | None = Field(default=None, description="bits of the weights; null: as elsewhere")
+    activation_bits: Bits | None = Field(default=None, description="bits of the inputs; null: as elsewhere")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> QuantRule:
+        if (self.type is None) == (self.path is None):
+            raise ValueError("needs exactly one of type and path")
+        if not self.quantize and (self.weight_bits, self.activation_bits) != (None, None):
+            raise ValueError("keeps layers float and gives bits, leave them out")
+        return self
+
+
 class QuantSection(Section):
     """Int8 quantization, learned (qat) or calibrated (ptq)."""
 
@@ -187,6 +209,9 @@ class QuantSection(Section):
         default=("Conv2D", "Linear"), description="layer types that are quantized"
     )
     exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay float")
+    rules: tuple[QuantRule, ...] = Field(
+        default=(), description="layers by type or path, read after layers and exclude; the later rule wins"
+    )
     weight_bits: Bits = Field(default=8, description="bits of the weights, one scale a channel")
     activation_bits: Bits = Field(default=8, description="bits of the activations, one scale a tensor")
     clip: Literal["pact", "lsq", "none"] = Field(

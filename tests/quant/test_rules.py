@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import paddle
 import pytest
 from paddle import nn
+from pydantic import ValidationError
 
 from quant import rules
 from quant.rules import Rule
 from slim.arch import build_net
 from slim.bundle import Bundle
-from slim.config.ours import QuantSection
+from slim.config.ours import QuantRule, QuantSection
 from slim.errors import ConfigError, UnsupportedModel
 
 _LAYERS = {"stem": "Conv2D", "block.conv": "Conv2D", "up": "Conv2DTranspose", "lstm": "LSTM", "fc": "Linear"}
@@ -46,6 +47,30 @@ def test_layer_that_inference_skips_stays_float() -> None:
     paths, reasons = _reasons([Rule("type", "Conv2D", True)], reached=["stem"])
     assert paths == ["stem"]
     assert reasons["block.conv"] == "inference does not run it"
+
+
+def test_rules_of_a_recipe_come_last_and_the_later_one_wins() -> None:
+    section = QuantSection(
+        exclude=("block.*",),
+        rules=(
+            QuantRule(path="*", weight_bits=4),
+            QuantRule(type="Linear", quantize=False),
+            QuantRule(path="stem", activation_bits=6),
+        ),
+    )
+    chosen = rules.from_section(section)
+    paths, reasons = _reasons(chosen)
+    assert paths == ["stem", "block.conv"]
+    assert reasons["fc"] == "Quant.rules[1] names Linear"
+    assert rules.bits("stem", "Conv2D", chosen, section) == (4, 6)
+    assert rules.bits("block.conv", "Conv2D", chosen, section) == (4, 8)
+
+
+def test_a_rule_names_one_thing() -> None:
+    with pytest.raises(ValidationError, match="exactly one of type and path"):
+        QuantRule(type="Conv2D", path="*")
+    with pytest.raises(ValidationError, match="keeps layers float and gives bits"):
+        QuantRule(path="*", quantize=False, weight_bits=4)
 
 
 def test_glob_that_fits_nothing_is_an_error_with_the_nearest_path() -> None:
