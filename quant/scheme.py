@@ -157,7 +157,7 @@ class QuantScheme:
                 moving_rate=float(data["moving_rate"]),
                 metrics={str(k): float(v) for k, v in data["metrics"].items()},
                 lstms=tuple(_lstm(**one) for one in data["lstms"]),
-                methods=dict(data.get("methods", {})),
+                methods=dict(data["methods"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(
@@ -168,7 +168,8 @@ class QuantScheme:
 
 
 def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {**data, "clip": "pact" if data["pact"] else "none", "lstms": []}
+    """Written before LSTM matrices, LSQ and PTQ's further methods were part of a scheme."""
+    return {**data, "clip": "pact" if data["pact"] else "none", "lstms": [], "methods": {}}
 
 
 def _lstm(path: str, weight_bits: int | None, float_matrices: list[str]) -> LstmScheme:

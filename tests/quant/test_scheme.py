@@ -27,6 +27,14 @@ def test_round_trip_through_json_text(scheme: QuantScheme) -> None:
     assert QuantScheme.from_json(json.loads(json.dumps(scheme.to_json()))) == scheme
 
 
+def test_format_1_is_read(scheme: QuantScheme) -> None:
+    old = scheme.to_json() | {"format": 1, "pact": True}
+    for key in ("clip", "lstms", "methods"):
+        del old[key]
+    assert QuantScheme.from_json(json.loads(json.dumps(old))) == scheme
+    assert QuantScheme.from_json(old | {"pact": False}).clip == "none"
+
+
 def test_with_clips_names_every_layer(scheme: QuantScheme) -> None:
     done = scheme.with_clips({"a.conv": 1.0, "b.fc": 3})
     assert done.clips == {"a.conv": 1.0, "b.fc": 3.0}
