@@ -80,12 +80,13 @@ def test_a_new_file_passes_the_run_it_was_made_of(tmp_path: Path, write_run: Wri
 
 def test_few_images_get_a_tolerance_that_five_of_them_fit(tmp_path: Path, write_run: WriteRun) -> None:
     refs = tmp_path / "refs.yml"
-    update(
-        refs, [write_run("a", [True] * 100), write_run("b", [True] * 2000, model="rec")], predictions=False
-    )
+    counts = {"cls": 100, "rec": 2000, "tiny": 20}
+    reports = [write_run(name, [True] * n, model=name) for name, n in counts.items()]
+    update(refs, reports, predictions=False)
     found = read_references(refs).models
     assert found["cls"]["arm_accuracy"].tolerance == 5.0
     assert found["rec"]["arm_accuracy"].tolerance == 1.0
+    assert found["tiny"]["arm_accuracy"].tolerance == 10.0
 
 
 def test_a_model_with_predictions_gets_new_ones(tmp_path: Path, write_run: WriteRun) -> None:
