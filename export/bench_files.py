@@ -42,17 +42,18 @@ class Worker:
 
     def burst(self, count: int) -> list[float]:
         """Seconds of ``count`` runs in a row."""
-        self.pipe.send(("run", count))
-        seconds: list[float] = self.answer(_BURST_SECONDS)
+        seconds: list[float] = self.answer(_BURST_SECONDS, ("run", count))
         return seconds
 
-    def answer(self, limit: float) -> Any:
-        """What the process says next.
+    def answer(self, limit: float, ask: tuple[str, int] | None = None) -> Any:
+        """What the process says next, or to ``ask``.
 
         Raises:
             SlimError: what it raised. StageFailed: it died or did not answer in time.
         """
         try:
+            if ask is not None:
+                self.pipe.send(ask)
             if not self.pipe.poll(limit):
                 raise StageFailed(f"did not answer within {limit:.0f} s", where=self.path)
             said = self.pipe.recv()
@@ -100,15 +101,16 @@ def bench(
             timed = take_turns([w.burst for w in found], warm_up=warm_up, runs=runs, advance=task.advance)
         rows = []
         for worker, latency in zip(found, timed, strict=True):
-            worker.pipe.send(("end", 0))
-            facts = worker.answer(_BURST_SECONDS)
+            facts = worker.answer(_BURST_SECONDS, ("end", 0))
             rows.append(_row(worker, latency.to_json(), latency.p50_ms / timed[0].p50_ms, facts))
     return {"files": rows, "threads": threads, "warm_up": warm_up, "notes": _notes(rows, per_op)}
 
 
 def _row(worker: Worker, latency: dict[str, Any], ratio: float, facts: dict[str, Any]) -> dict[str, Any]:
-    one = worker.path.is_file() and worker.path.suffix != proto.MODEL
-    size = worker.path.stat().st_size if one else program_bytes(proto.inference_prefix(worker.path))
+    if worker.path.is_file():
+        size = worker.path.stat().st_size
+    else:
+        size = program_bytes(proto.inference_prefix(worker.path))
     head = {"file": str(worker.path), "runtime": worker.runtime, "shape": list(worker.shape), "bytes": size}
     return {**head, **latency, "ratio": ratio, **facts}
 
@@ -127,6 +129,8 @@ def _notes(rows: Sequence[dict[str, Any]], per_op: bool) -> list[str]:
 
 def expand(path: Path) -> list[Path]:
     """The models of a folder that slim export-nb wrote, or ``path`` itself."""
+    if path.suffix == proto.MODEL:
+        return [proto.inference_prefix(path)]
     if not path.is_dir():
         return [path]
     found = [path / name for name in NB_FILES.values() if (path / name).is_file()]
@@ -152,7 +156,7 @@ def input_shape(path: Path) -> tuple[int, ...]:
 
 
 def _declared(path: Path) -> tuple[int, ...]:
-    if path.is_file() and path.suffix != proto.MODEL:
+    if path.is_file():
         model = read_nb(path)
         feeds = {n for op in model.ops if op.type == "feed" for names in op.outputs.values() for n in names}
         found = [v.dims for block in model.program.blocks for v in block.vars if v.name in feeds and v.dims]

@@ -103,7 +103,7 @@ def _cost(path: Path, shape: tuple[int, ...]) -> dict[str, Any]:
     from export.nb.reader import read_nb
     from export.program_cost import program_macs
 
-    if not path.is_file() or path.suffix == proto.MODEL:
+    if not path.is_file():
         return {"macs": program_macs(proto.inference_prefix(path), shape), "int8_share": 0.0}
     model = read_nb(path)
     macs, _, why = macs_by_op(model, np.zeros(shape, np.float32))

@@ -122,9 +122,10 @@ def _lines(comparison: Comparison, row: Row) -> Iterator[str]:
 
 def explain(row: Row) -> str:
     """One row in a line."""
-    numbers = f"{shown(row.value)}, reference {shown(row.reference)} +- {shown(row.tolerance)}"
-    why = f" ({row.note})" if row.note else ""
-    return f"{row.verdict}: {visible(row.model)} {visible(row.metric)} is {numbers}{visible(why)}"
+    head = f"{row.verdict}: {visible(row.model)} {visible(row.metric)}"
+    if row.reference is not None:
+        head += f" is {shown(row.value)}, reference {shown(row.reference)} +- {shown(row.tolerance)}"
+    return head + (f" ({visible(row.note)})" if row.note else "")
 
 
 def _xml(value: str) -> str:

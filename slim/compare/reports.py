@@ -26,6 +26,7 @@ class Report:
         shipped: "arm", "x86" or "program": whose texts the predictions are; None: nothing was scored.
         tools: package -> version.
         images: "original", "arm", ... -> how many images its accuracy is of.
+        passed: whether the run held its own bounds.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Report:
     shipped: str | None
     tools: dict[str, str]
     images: dict[str, int]
+    passed: bool
 
     @property
     def predictions(self) -> Path:
@@ -69,7 +71,9 @@ def _read(path: Path) -> Report:
     shipped = next((name for name in SHIPPED if f"{name}_accuracy" in numbers), None)
     tools = data.get("tools")
     versions = {str(k): str(v) for k, v in tools.items()} if isinstance(tools, Mapping) else {}
-    return Report(path, model, numbers, shipped, versions, _images(data.get("stages")))
+    # Only a report that says it failed is one that failed: other tools' reports may not say.
+    passed = data.get("passed") is not False
+    return Report(path, model, numbers, shipped, versions, _images(data.get("stages")), passed)
 
 
 def _images(stages: Any) -> dict[str, int]:

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from slim.artifact import write_text
+from slim.compare.edits import Edit, appended, entry, find, inserted, number, quoted, replaced
 from slim.compare.references import (
     AGREEMENT,
     PAIRED,
@@ -30,6 +30,7 @@ from slim.compare.reports import Report, read_reports
 from slim.config.read import parse_yaml, read_text
 from slim.errors import ConfigError, InputError
 from slim.numerics import file_sha256
+from slim.progress import Reporter
 
 HEADER = """\
 # References of slim compare: value, tolerance (absolute, or "2%" of the value) and which direction is better.
@@ -38,6 +39,7 @@ models:
 """
 # Images that may all change for the worse before McNemar's test calls it a loss: 2 * 0.5**5 is above 5%.
 _NO_PROOF = 5
+_MOST = 10.0  # points; more than that is a loss on any set
 # What a new model's entries get: (end of the metric's name, tolerance, better). The first that fits.
 # Accuracies in points, where 1 is what a recipe allows by default, more on few images; bytes and work move
 # a little with the channels another processor's rounding keeps. The original has no reason to move at all.
@@ -56,7 +58,6 @@ _PAIRED_NEW: dict[str, tuple[float, float, str]] = {
     AGREEMENT: (100.0, 2.0, "higher"),
     PAIRED_LOSS: (0.0, 1.0, "lower"),
 }
-_PLAIN_NAME = re.compile(r"[A-Za-z_][\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,9 @@ class Change:
     after: float
 
 
-@dataclass(frozen=True)
-class Edit:
-    """Characters ``start`` .. ``end`` of a text become ``text``."""
-
-    start: int
-    end: int
-    text: str
-
-
-def update(path: Path, reports: Sequence[Path], *, predictions: bool) -> list[Change]:
+def update(
+    path: Path, reports: Sequence[Path], *, predictions: bool, progress: Reporter | None = None
+) -> list[Change]:
     """Write the reports' numbers and tool versions as references, aside first, then renamed.
 
     Models and metrics that are there keep tolerance, direction and comments; models without a report stay as
@@ -92,6 +86,9 @@ def update(path: Path, reports: Sequence[Path], *, predictions: bool) -> list[Ch
         InputError: a report lacks a metric of its references, or predictions; nothing is written then.
     """
     found = read_reports(reports)
+    for report in found:
+        if not report.passed and progress is not None:
+            progress.warn(f"{report.path}: this run missed bounds of its own, its numbers become references")
     old = read_references(path) if path.exists() else References({}, {}, {})
     text = read_text(path) if path.exists() else HEADER.format(name=path.name)
     changes, stored = [], {}
@@ -165,17 +162,17 @@ def _edited(
     text: str, path: Path, reports: Sequence[Report], old: References, stored: Mapping[str, Path]
 ) -> str:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
-    models = _find(root, "models")
+    models = find(root, "models")
     edits: list[Edit] = []
     blocks: list[str] = []
     for report in reports:
         facts = _facts(path, report, stored.get(report.model))
         if report.model in old.models:
-            edits += _renewed(_find(models, report.model), report, old, facts)
+            edits += _renewed(find(models, report.model), report, old, facts)
         else:
             blocks.append(_block(report, facts))
     if blocks:
-        edits.append(_appended(text, models, blocks))
+        edits.append(appended(text, models, blocks))
     for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
         text = text[: edit.start] + edit.text + text[edit.end :]
     return text
@@ -186,8 +183,7 @@ def _facts(path: Path, report: Report, stored: Path | None) -> dict[str, str]:
     facts = {TOOLS: json.dumps(report.tools, ensure_ascii=False)}
     if stored is not None:
         name = Path(os.path.relpath(stored, path.parent)).as_posix()
-        entry = {"file": name, "sha256": file_sha256(report.predictions)}
-        facts[PREDICTIONS] = json.dumps(entry, ensure_ascii=False)
+        facts[PREDICTIONS] = json.dumps({"file": name, "sha256": file_sha256(report.predictions)})
     return facts
 
 
@@ -196,65 +192,31 @@ def _renewed(model: yaml.Node, report: Report, old: References, facts: Mapping[s
     edits = []
     for name in old.models[report.model]:
         if name not in PAIRED:
-            value = _find(_find(model, name), "value")
-            edits.append(_replaced(value, _number(_value(report, name))))
+            value = find(find(model, name), "value")
+            edits.append(replaced(value, number(_value(report, name))))
     added = dict(facts)
     for name in facts:
-        node = _find(model, name)
+        node = find(model, name)
         if node is not None:
-            edits.append(_replaced(node, added.pop(name)))
+            edits.append(replaced(node, added.pop(name)))
     if PREDICTIONS in facts:
         missing = [name for name in PAIRED if name not in old.models[report.model]]
         added |= {name: _paired_entry(report, name) for name in missing}
     if added:
-        edits.append(_inserted(model, added))
+        edits.append(inserted(model, added))
     return edits
-
-
-def _replaced(node: yaml.Node, text: str) -> Edit:
-    """A node's own characters; a block mapping ends behind its last value, not at the next key."""
-    return Edit(node.start_mark.index, _last_leaf(node).end_mark.index, text)
-
-
-def _inserted(mapping: Any, entries: Mapping[str, str]) -> Edit:
-    first = mapping.value[0][0].start_mark
-    between = ", " if mapping.flow_style else "\n" + " " * first.column
-    return Edit(first.index, first.index, "".join(f"{k}: {v}{between}" for k, v in entries.items()))
 
 
 def _block(report: Report, facts: Mapping[str, str]) -> str:
     """A new model as lines: its name, then two columns in the entries."""
-    lines = [f"{_name(report.model)}:"]
+    lines = [f"{quoted(report.model)}:"]
     lines += [f"  {key}: {value}" for key, value in facts.items()]
     for name in report.metrics:
         if not _NOT_NEW.search(name):
-            lines.append(f"  {_name(name)}: {_entry(_value(report, name), *_tolerance(report, name))}")
+            lines.append(f"  {quoted(name)}: {entry(_value(report, name), *_tolerance(report, name))}")
     if PREDICTIONS in facts:
         lines += [f"  {name}: {_paired_entry(report, name)}" for name in PAIRED]
     return "\n".join(lines)
-
-
-def _appended(text: str, models: yaml.Node | None, blocks: Sequence[str]) -> Edit:
-    """New models behind the last one there, or as the first ones of a new file."""
-    if not isinstance(models, yaml.MappingNode):
-        lines = [f"  {line}" for block in blocks for line in block.split("\n")]
-        return Edit(len(text), len(text), "\n".join(lines) + "\n")
-    if models.flow_style:
-        raise ConfigError(
-            "models stands in one line: a new model cannot be added", remedy="write a line for each model"
-        )
-    column = " " * models.value[0][0].start_mark.column
-    end = text.find("\n", _last_leaf(models).end_mark.index)
-    end = len(text) if end < 0 else end
-    lines = [f"\n{column}{line}" for block in blocks for line in block.split("\n")]
-    return Edit(end, end, "".join(lines))
-
-
-def _last_leaf(node: yaml.Node) -> yaml.Node:
-    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        node = last[1] if isinstance(last, tuple) else last
-    return node
 
 
 def _tolerance(report: Report, metric: str) -> tuple[float | str, str]:
@@ -268,7 +230,7 @@ def _tolerance(report: Report, metric: str) -> tuple[float | str, str]:
 
 
 def _at_least_few(tolerance: float, images: int) -> float:
-    return round(max(tolerance, 100.0 * _NO_PROOF / images), 2)
+    return round(min(_MOST, max(tolerance, 100.0 * _NO_PROOF / images)), 2)
 
 
 def _paired_entry(report: Report, name: str) -> str:
@@ -276,28 +238,7 @@ def _paired_entry(report: Report, name: str) -> str:
     images = report.images.get(report.shipped or "")
     if name == AGREEMENT and images:
         tolerance = _at_least_few(tolerance, images)
-    return _entry(value, tolerance, better)
-
-
-def _entry(value: float, tolerance: float | str, better: str) -> str:
-    limit = f'"{tolerance}"' if isinstance(tolerance, str) else _number(tolerance)
-    return f"{{value: {_number(value)}, tolerance: {limit}, better: {better}}}"
-
-
-def _number(value: float) -> str:
-    # repr would write 1e-05, which YAML reads as text.
-    return str(int(value)) if value == int(value) else f"{value:.4f}".rstrip("0")
-
-
-def _name(name: str) -> str:
-    plain = _PLAIN_NAME.fullmatch(name) and yaml.safe_load(name) == name
-    return name if plain else json.dumps(name, ensure_ascii=False)
-
-
-def _find(mapping: Any, key: str) -> Any:
-    if not isinstance(mapping, yaml.MappingNode):
-        return None
-    return next((value for name, value in mapping.value if name.value == key), None)
+    return entry(value, tolerance, better)
 
 
 def _require_written(text: str, path: Path, changes: Sequence[Change]) -> None:

@@ -56,33 +56,39 @@ class Axis:
 
 
 def size_accuracy(spots: Sequence[Spot]) -> str:
-    """Kilobytes against accuracy in percent, with intervals; the first spot is where the others come from."""
+    """Kilobytes against accuracy in percent, with intervals; spots are numbered in their order from 1."""
     low = min(spot.low for spot in spots)
     high = max(spot.high for spot in spots)
     pad = max(0.5, 0.08 * (high - low))
     x = Axis(0.0, 1.15 * max(spot.x for spot in spots), _LEFT, WIDTH - _RIGHT)
     y = Axis(max(0.0, low - pad), min(100.0, high + pad), HEIGHT - _BOTTOM, _TOP)
     parts = _frame(x, y, "file, KB (1000 bytes)", "accuracy, %")
-    taken: list[float] = []
+    taken: list[tuple[float, float]] = []
+    labels = []
     for number, spot in enumerate(spots):
-        parts += _spot(spot, x, y, number, taken)
-    return _svg(parts, "Size of each file against its accuracy, with 95% intervals")
+        parts.append(_spot(spot, x, y, number))
+        labels.append(_number(spot, x, y, number, taken))
+    # Numbers last, on a ground of their own: a whisker must not cross one.
+    return _svg([*parts, *labels], "Size of each file against its accuracy, with 95% intervals")
 
 
-def _spot(spot: Spot, x: Axis, y: Axis, number: int, taken: list[float]) -> list[str]:
-    at, middle = x.at(spot.x), y.at(spot.y)
+def _spot(spot: Spot, x: Axis, y: Axis, number: int) -> str:
+    at = x.at(spot.x)
     tip = f"{spot.label}: {spot.x:,.1f} KB, {spot.y:.2f}% [{spot.low:.2f}, {spot.high:.2f}]"
-    label = middle + 4
-    while any(abs(label - other) < _LABEL_GAP for other in taken):
-        label += _LABEL_GAP
-    taken.append(label)
-    side = ("end", at - 8) if at > 0.6 * WIDTH else ("start", at + 8)
-    return [
-        f'<g class="c{number % 4}"><title>{html_safe(tip)}</title>'
+    return (
+        f'<g class="c{number % 5}"><title>{html_safe(tip)}</title>'
         f'<line class="whisker" x1="{at}" x2="{at}" y1="{y.at(spot.low)}" y2="{y.at(spot.high)}"/>'
-        f'<circle class="dot" cx="{at}" cy="{middle}" r="5"/>'
-        f'<text x="{side[1]:.1f}" y="{label:.1f}" text-anchor="{side[0]}">{html_safe(spot.label)}</text></g>'
-    ]
+        f'<circle class="dot" cx="{at}" cy="{y.at(spot.y)}" r="5"/></g>'
+    )
+
+
+def _number(spot: Spot, x: Axis, y: Axis, number: int, taken: list[tuple[float, float]]) -> str:
+    """The spot's number beside it, below one that is there already; names would cover their neighbours."""
+    at, height = x.at(spot.x) + 8, y.at(spot.y) - 6
+    while any(abs(at - a) < _LABEL_GAP and abs(height - b) < _LABEL_GAP for a, b in taken):
+        height += _LABEL_GAP
+    taken.append((at, height))
+    return f'<text class="label" x="{at:.1f}" y="{height:.1f}">{number + 1}</text>'
 
 
 def curves(groups: Mapping[str, Sequence[tuple[float, float]]], marked: Sequence[str]) -> str:

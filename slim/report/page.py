@@ -109,7 +109,12 @@ def _lineage(report: Mapping[str, Any]) -> str:
 def _stage(row: Mapping[str, Any]) -> list[str]:
     """One stage; the original stands with its float ARM file."""
     file, count = "-", None
-    for key, name in (("arm_bytes", "arm nb"), ("x86_bytes", "x86 nb"), ("inference_bytes", "program")):
+    float_or = "float " if row["stage"] == "original" else ""
+    for key, name in (
+        ("arm_bytes", f"{float_or}arm nb"),
+        ("x86_bytes", f"{float_or}x86 nb"),
+        ("inference_bytes", "program"),
+    ):
         if count is None and row.get(key) is not None:
             file, count = name, row[key]
     accuracy = "-"

@@ -29,8 +29,7 @@ def plots_panel(report: Mapping[str, Any]) -> str:
     figures = []
     spots = _spots(report["stages"])
     if len(spots) > 1:
-        words = "Bytes of each file against its accuracy; bars are 95% intervals (Wilson)."
-        figures.append(f"<figure>{charts.size_accuracy(spots)}<figcaption>{words}</figcaption></figure>")
+        figures.append(_sizes(spots))
     if report.get("sensitivity"):
         figures.append(_sensitivity(report["sensitivity"]))
     return section("Plots", f'<div class="plots">{"".join(figures)}</div>') if figures else ""
@@ -46,6 +45,16 @@ def _spots(stages: Sequence[Mapping[str, Any]]) -> list[charts.Spot]:
         share = [100 * row[key] for key in ("accuracy", "accuracy_low", "accuracy_high")]
         found.append(charts.Spot(_NAMES.get(stage, stage), count / 1e3, *share))
     return found
+
+
+def _sizes(spots: Sequence[charts.Spot]) -> str:
+    lines = []
+    for i, spot in enumerate(spots):
+        name = html_safe(f"{i + 1} {spot.label}: {spot.x:,.1f} KB, {spot.y:.2f}%")
+        lines.append(f'<li class="c{i % 5}"><span>{name}</span></li>')
+    words = "Bytes of each file against its accuracy; bars are 95% intervals (Wilson)."
+    caption = f'<figcaption>{words}<ul class="key">{"".join(lines)}</ul></figcaption>'
+    return f"<figure>{charts.size_accuracy(spots)}{caption}</figure>"
 
 
 def _sensitivity(measured: Mapping[str, Any]) -> str:

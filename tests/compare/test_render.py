@@ -87,7 +87,9 @@ def test_a_missing_model_fails_and_a_new_one_warns(
     refs, report = files
     report.write_text('{"model": "other", "metrics": {"accuracy": 94}}')
     assert run(["compare", "--baseline", str(refs), str(report)]) == 1
-    assert "warning: other report has no references yet" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning: other report has no references yet" in said
+    assert said.endswith("failed, the first: missing: m report (no report about it)\n")
     refs.write_text("models: {other: {accuracy: {value: 94, tolerance: 1, better: higher}}}")
     assert run(["compare", "--baseline", str(refs), str(report)]) == 0
 

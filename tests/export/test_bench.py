@@ -143,6 +143,16 @@ def test_mistakes_are_one_line(
         assert said in error and "unexpected" not in error, error
 
 
+def test_a_program_may_be_named_in_three_ways(exported_cls: Exported) -> None:
+    folder = exported_cls.folder / "inference"
+    prefix = folder / "inference"
+    assert bench_files.expand(folder) == [folder]
+    assert bench_files.expand(prefix.with_suffix(".pdmodel")) == bench_files.expand(prefix) == [prefix]
+    assert bench_files.input_shape(folder) == bench_files.input_shape(prefix) == (1, 3, 48, 192)
+    found = bench_files.bench([prefix.with_suffix(".pdmodel")], runs=1, warm_up=0)["files"][0]
+    assert (found["runtime"], found["bytes"] > 500_000) == ("paddle", True)
+
+
 def test_a_file_without_a_fixed_size_asks_for_one(exported_rec: Exported, tmp_path: Path) -> None:
     alone = tmp_path / "alone.nb"
     alone.write_bytes((exported_rec.folder / "model.arm.nb").read_bytes())

@@ -39,11 +39,11 @@ def test_spots_stand_in_order_with_their_intervals_inside() -> None:
     assert all(0 <= x <= WIDTH for x, _ in dots)
 
 
-def test_labels_do_not_cover_each_other() -> None:
+def test_numbers_of_spots_at_one_place_do_not_cover_each_other() -> None:
     spots = [Spot(f"s{i}", 100.0 + i, 90.0, 89.0, 91.0) for i in range(4)]
-    labels = [
-        t for t in ElementTree.fromstring(size_accuracy(spots)).iter("text") if (t.text or "")[0] == "s"
-    ]
+    texts = ElementTree.fromstring(size_accuracy(spots)).iter("text")
+    labels = [t for t in texts if t.get("class") == "label"]
+    assert [t.text for t in labels] == ["1", "2", "3", "4"]
     heights = sorted(float(t.get("y", "")) for t in labels)
     assert all(b - a >= 12 for a, b in zip(heights, heights[1:], strict=False))
 

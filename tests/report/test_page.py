@@ -74,6 +74,7 @@ def test_it_says_what_the_report_says(report: dict[str, Any]) -> None:
     for part in (
         "2 of 3 checks missed",
         "30.0% of the original's 500,000",
+        "1 float arm nb: 500.0 KB, 94.00%",
         "94.00% [90.0, 96.0] of 200",
         "+1.00 [-0.50, +2.50]",
         "25.0% less than 16.00M",

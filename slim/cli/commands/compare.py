@@ -84,7 +84,8 @@ def _update(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
     from slim.report import text_table
     from slim.report.escaping import visible
 
-    changes = update(options["baseline"], reports, predictions=options["predictions"])
+    store = options["predictions"]
+    changes = update(options["baseline"], reports, predictions=store, progress=common.reporter())
 
     def table() -> str:
         rows = [(visible(c.model), c.metric, shown(c.before), shown(c.after)) for c in changes]
