@@ -63,10 +63,24 @@ def run(args: Sequence[str]) -> int:
     except OSError as error:  # a full disk, a folder that became read-only: the machine, not a bug of ours
         return _fail(_os_line(error), UsageError.exit_code, as_json)
     except Exception as error:  # a bug of ours: still one line, the traceback on request
+        if _was_interrupted(error):
+            return _interrupted(as_json)
         if os.environ.get(_TRACEBACK):
             raise
         line = f"unexpected {type(error).__name__}: {error}; set {_TRACEBACK}=1 and report the traceback"
         return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json)
+
+
+def _was_interrupted(error: BaseException) -> bool:
+    """Whether a Ctrl-C is behind an error: one that falls into Paddle's import comes out as ImportError.
+
+    >>> _was_interrupted(ImportError("paddle"))
+    False
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen is not None
 
 
 def _os_line(error: OSError) -> str:
