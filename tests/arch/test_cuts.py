@@ -195,6 +195,8 @@ def test_cuts_are_applied_one_after_another():
         ({"4": {"out": [0]}}, "4 is a grouped convolution"),
         ({"5": {"out": [0]}}, "layer .5. of type ReLU, which cannot be cut"),
         ({"6": {"out": [0]}}, "side 'out' of 6, which a LSTM does not have"),
+        ({"6": {"hidden": [99]}}, "'hidden' indices of 6 do not fit"),
+        ({"0": {"hidden": [0]}}, "side 'hidden' of 0, which a Conv2D does not have"),
     ],
 )
 def test_plans_that_do_not_fit_are_clear_errors(cuts, message):
