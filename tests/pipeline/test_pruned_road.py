@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,23 @@ def test_pruned_twice_and_carried_elsewhere(overrides: dict[str, list[str]], tmp
     x = noise(reopened, 1)
     assert np.array_equal(bare.run(x), reopened.run(x))
     assert bare.sha256() == reopened.sha256()
+
+
+@pytest.mark.slow
+def test_curves_of_paddleslim_choose_the_cut_and_are_drawn(
+    overrides: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options("cls", "l1", overrides)
+    curves, picture = tmp_path / "sen.pickle", tmp_path / "curves.png"
+    losses = {f"backbone.blocks.{n}.expand_conv.conv": {0.1: 0.0, 0.5: 0.02} for n in (8, 9, 10)}
+    curves.write_bytes(pickle.dumps(losses))
+    asked = ["--sensitivities", curves, "--plot", picture, "--out", tmp_path / "p"]
+    # Flat shares have no curves: said before anything is done.
+    assert run(["prune", *map(str, asked), *given]) == 2
+    assert "method ratio has no curves" in capsys.readouterr().err and not picture.exists()
+    slim("prune", *asked, *given, "Prune.method=sensitivity", "Prune.flops=0.05")
+    assert set(PrunePlan.from_json(plans(tmp_path / "p")[0]).kept) <= set(losses)
+    assert (tmp_path / "p" / "sensitivity.json").is_file() and picture.read_bytes()[:4] == b"\x89PNG"
 
 
 def plans(folder: Path) -> list[dict[str, Any]]:
