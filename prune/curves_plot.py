@@ -44,11 +44,11 @@ def plot_curves(curves: Sensitivity, groups: Sequence[Group], path: Path) -> Non
     grid = figure.subplots(rows, min(_COLUMNS, len(order)), sharex=True, sharey=True, squeeze=False)
     for panel, name in zip(grid.flat, order, strict=False):
         _draw(panel, name, shown[name], sizes[name])
-    for panel in list(grid.flat)[len(order) :]:
-        panel.set_visible(False)
+    _label_the_lowest(grid, len(order))
     figure.suptitle(
-        f"Sensitivity of {len(order)} groups, most sensitive first (baseline {curves.baseline:.1f}%)",
-        fontsize=11,
+        f"Sensitivity of {len(order)} groups, most sensitive first (baseline {curves.baseline:.1f}%)\n"
+        "band: 95% interval; red: lost more than the dotted line, where a curve ends; (n): channels",
+        fontsize=9,
     )
     figure.supxlabel("channels removed, %", fontsize=9)
     figure.supylabel("relative loss, % of the baseline", fontsize=9)
@@ -74,7 +74,16 @@ def _draw(panel, name: str, points: Sequence[Point], size: int) -> None:  # type
         panel.spines[side].set_visible(False)
 
 
-def _short(name: str, longest: int = 34) -> str:
+def _label_the_lowest(grid, shown: int) -> None:  # type: ignore[no-untyped-def]
+    """Hide the panels behind the last; a column that is one shorter gets its numbers all the same."""
+    rows, columns = grid.shape
+    for number in range(shown, rows * columns):
+        grid.flat[number].set_visible(False)
+        if number >= columns:
+            grid.flat[number - columns].tick_params(labelbottom=True)
+
+
+def _short(name: str, longest: int = 36) -> str:
     """The end of a path says more than its beginning.
 
     >>> _short("backbone.blocks.10.linear_conv.conv", 20)

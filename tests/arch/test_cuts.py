@@ -187,14 +187,16 @@ def test_cuts_are_applied_one_after_another():
         ({"0": {"out": [0.5]}}, "not a list of whole numbers"),
         ({"0": {"out": [True]}}, "not a list of whole numbers"),
         ({"0": {"out": 3}}, "not a list of whole numbers"),
-        ({"0": {"keep": [1]}}, "must hold 'out' or 'in'"),
-        ({"0": [1]}, "must hold 'out' or 'in'"),
+        ({"0": {"keep": [1]}}, "must hold 'out', 'in' or 'hidden'"),
+        ({"0": [1]}, "must hold 'out', 'in' or 'hidden'"),
         ({"1": {"in": [0]}}, "side 'in' of 1, which a BatchNorm2D does not have"),
         ({"2": {"in": [0]}}, "side 'in' of 2, which a Conv2D does not have"),
         ({"3": {"out": [0]}}, "3 is a grouped convolution"),
         ({"4": {"out": [0]}}, "4 is a grouped convolution"),
         ({"5": {"out": [0]}}, "layer .5. of type ReLU, which cannot be cut"),
         ({"6": {"out": [0]}}, "side 'out' of 6, which a LSTM does not have"),
+        ({"6": {"hidden": [99]}}, "'hidden' indices of 6 do not fit"),
+        ({"0": {"hidden": [0]}}, "side 'hidden' of 0, which a Conv2D does not have"),
     ],
 )
 def test_plans_that_do_not_fit_are_clear_errors(cuts, message):

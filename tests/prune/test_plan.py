@@ -50,7 +50,7 @@ def test_shares_and_summary() -> None:
         (("groups", "a", "kept"), [True], "not a rising choice"),
         (("groups", "a", "size"), 0, "not a positive count"),
         (("groups",), [], "damaged"),
-        (("cuts", "a"), {"sideways": [0]}, "neither 'in' nor 'out'"),
+        (("cuts", "a"), {"sideways": [0]}, "neither 'in', 'out' nor 'hidden'"),
         (("cuts", "a"), {"out": [-1]}, "not a rising choice"),
         (("flops", "after"), "1", "not a positive count"),
     ],

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from slim.bundle import Bundle
 from slim.data.dataset import Line
 from slim.errors import ArtifactError, UsageError
 from slim.numerics import max_abs
+from slim.statistics import paired_drop
 
 Make = Callable[[str], nn.Layer]
 Groups = Callable[[str], tuple[Group, ...]]
@@ -90,6 +95,97 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert {name for name, _ in probe.calls} == {"b", "c"}
     assert resumed.curves == measure(GROUPS, FakeProbe(), keep, ratios, {"weights": "w"}).curves
     assert "1 groups already measured" in told.lines[0]
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from prune.groups import Group
+from prune.probe import Reading
+from prune.sensitivity import measure
+
+class Probe:
+    key = {"lines": 5}
+    def baseline(self):
+        return Reading(80.0, 0.0)
+    def one(self, group, kept):
+        time.sleep(0.02)
+        return Reading(80.0 - int(group.name), 0.01)
+
+groups = [Group(str(n), 8, (), ()) for n in range(60)]
+measure(groups, Probe(), lambda g, n: list(range(n)), (0.125, 0.25), {"weights": "w"}, path=Path(sys.argv[1]))
+"""
+
+
+def test_kill_9_leaves_a_whole_file_that_is_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "with space" / "sensitivity.json"
+    path.parent.mkdir()
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(path)])
+    deadline = time.monotonic() + 120
+    while not path.is_file() or len(json.loads(path.read_text())["curves"]) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = list(json.loads(path.read_text())["curves"])
+    assert 5 <= len(done) < 60
+
+    class Numbered(FakeProbe):
+        def one(self, group: Group, kept: Sequence[int]) -> Reading:
+            self.calls.append((group.name, len(kept)))
+            return Reading(80.0 - int(group.name), 0.01)
+
+    groups, probe, fresh = [Group(str(n), 8, (), ()) for n in range(60)], Numbered(), Numbered()
+    resumed = measure(groups, probe, keep, (0.125, 0.25), {"weights": "w"}, path=path)
+    assert not {name for name, _ in probe.calls} & set(done)
+    assert resumed.curves == measure(groups, fresh, keep, (0.125, 0.25), {"weights": "w"}).curves
+
+
+class Cliff(FakeProbe):
+    """Loses nothing down to ``edge`` kept channels, and 30 points below."""
+
+    def __init__(self, edge: int) -> None:
+        super().__init__()
+        self.edge = edge
+
+    def one(self, group: Group, kept: Sequence[int]) -> Reading:
+        self.calls.append((group.name, len(kept)))
+        return Reading(80.0 - 30.0 * (len(kept) < self.edge), 0.01)
+
+
+@pytest.mark.parametrize("edge", range(4, 33))
+def test_points_are_added_where_a_curve_bends_until_the_edge_is_found(edge: int) -> None:
+    found = measure([Group("g", 32, (), ())], Cliff(edge), keep, (0.5, 0.9), {}, refine=5)
+    kept = [p.kept for p in found.curves["g"]]
+    assert kept == sorted(set(kept), reverse=True) and {16, 3} < set(kept) and len(kept) <= 2 + 5
+    # 16 channels between two coarse points are halved four times: then both sides of the edge are known.
+    assert edge - 1 in kept and (edge in kept or edge == 32)
+
+
+def test_a_flat_curve_gets_no_further_points_and_a_collapsed_one_may_go_on() -> None:
+    flat = Cliff(0)
+    measure([Group("g", 32, (), ())], flat, keep, (0.5, 0.9), {}, refine=5)
+    assert len(flat.calls) == 2
+    whole = FakeProbe()
+    found = measure(GROUPS, whole, keep, (0.125, 0.25, 0.5), {}, collapsed=float("inf"))
+    assert [p.kept for p in found.curves["c"]] == [7, 6, 4]
+
+
+def test_intervals_are_paired_over_the_lines() -> None:
+    class Ten(FakeProbe):
+        def baseline(self) -> Reading:
+            return Reading(80.0, 0.0, (True,) * 8 + (False,) * 2)
+
+        def one(self, group: Group, kept: Sequence[int]) -> Reading:
+            return Reading(60.0, 0.0, (True,) * 5 + (False,) * 4 + (True,))
+
+    (point,) = measure(GROUPS[:1], Ten(), keep, (0.5,), {}).curves["a"]
+    drop = paired_drop((True,) * 8 + (False,) * 2, (True,) * 5 + (False,) * 4 + (True,))
+    assert point.loss == pytest.approx(0.25, abs=1e-12)
+    assert (point.low, point.high) == pytest.approx((drop.low / 80, drop.high / 80), abs=1e-12)
+    assert point.low is not None and point.high is not None and point.low < 0.25 < point.high
+    (unseen,) = measure(GROUPS[:1], FakeProbe(), keep, (0.5,), {}).curves["a"]
+    assert unseen.low is None and unseen.high is None
 
 
 @pytest.mark.parametrize("change", ["weights", "ratios", "lines", "damage"])

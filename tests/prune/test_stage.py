@@ -14,7 +14,10 @@ from prune.plan import PrunePlan
 from slim.bundle import Bundle
 from slim.config import PruneSection
 from slim.errors import ArtifactError, UnsupportedModel, UsageError
+from slim.pipeline.datasets import open_labels
+from slim.progress import Silent
 from slim.stage import StageContext
+from slim.synth import synthesize
 
 Bundles = Callable[[str], Bundle]
 FEW = ("backbone.conv1.*", "backbone.blocks.[0-8].*", "backbone.blocks.10.*")
@@ -95,8 +98,40 @@ def test_every_kind_of_net_can_be_planned(bundles: Bundles, tmp_path: Path) -> N
     bundle = bundles("rec")
     plan = stage.plan(bundle, PruneSection(method="ratio", ratio=0.1, align=4), context(tmp_path))
     assert all(len(kept) % 4 == 0 for kept in plan.kept.values())
-    assert "in" in plan.cuts["neck.encoder.lstm"]
+    assert set(plan.cuts["neck.encoder.lstm"]) == {"in", "hidden"}
     assert stage.checks(bundle, stage.apply(bundle, plan), PruneSection(method="ratio"))[0].passed
+
+
+def test_a_criterion_leaves_whole_what_it_cannot_judge_and_says_so(
+    classifier: Bundle, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    class Told(Silent):
+        def info(self, message: str) -> None:
+            told.append(message)
+
+    section = PruneSection(method="ratio", ratio=0.25, criterion="bn_scale")
+    plan = stage.plan(classifier, section, StageContext(work=tmp_path, seed=0, progress=Told()))
+    assert "backbone.conv1.conv" in plan.kept and not any("mid_se" in name for name in plan.kept)
+    assert "9 groups have no BatchNorm and stay whole" in told[0] and "mid_se.conv1" in told[0]
+
+
+def test_taylor_needs_labelled_lines_and_uses_them(classifier: Bundle, tmp_path: Path) -> None:
+    section = PruneSection(method="ratio", ratio=0.25, criterion="taylor", gradient_batches=2)
+    with pytest.raises(UsageError, match="criterion taylor needs labelled lines"):
+        stage.plan(classifier, section, context(tmp_path))
+    synthesize("cls", tmp_path / "lines", {"train": 40, "eval": 0, "calib": 0}, 3)
+    data = open_labels(tmp_path / "lines" / "train.txt", "cls")
+    before = classifier.sha256()
+    plans = [
+        stage.plan(classifier, section, StageContext(work=tmp_path, seed=seed, calibration=data))
+        for seed in (0, 0)
+    ]
+    assert plans[0] == plans[1] and classifier.sha256() == before
+    flat = section.model_copy(update={"criterion": "l1"})
+    assert plans[0].kept != stage.plan(classifier, flat, context(tmp_path)).kept
+    assert stage.checks(classifier, stage.apply(classifier, plans[0]), section)[0].passed
 
 
 def test_show_groups_is_plain_data(classifier: Bundle) -> None:

@@ -77,6 +77,8 @@ def _groups(config: Any, model: str | None, reporter: Any, as_json: bool) -> Non
 
 
 def _cells(group: dict[str, Any]) -> tuple[str, ...]:
-    ties = dict.fromkeys(f"{m['path']}.{m['side']}" for m in group["members"] if m["path"] != group["name"])
+    own = (group["name"], "out")
+    sides = [(m["path"], m["side"]) for m in group["members"]]
+    ties = dict.fromkeys(f"{path}.{side}" for path, side in sides if (path, side) != own)
     prunable = "yes" if group["prunable"] else "; ".join(group["reasons"])
     return (group["name"], str(group["size"]), f"{group['flops_per_channel']:,}", prunable, ", ".join(ties))
