@@ -120,7 +120,8 @@ def model_option(function: F) -> F:
     return click.option(
         "--model",
         metavar="M",
-        help="zoo:NAME, a .pdparams file, or a folder written by slim; default: Global.pretrained_model.",
+        help="zoo:NAME, a .pdparams file, a folder written by slim or with an inference model (.pdmodel); "
+        "default: Global.pretrained_model.",
     )(function)
 
 

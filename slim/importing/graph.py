@@ -7,12 +7,15 @@ out: running both models shows whether they agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from slim.errors import InputError
 
 INPUT = "input"
 COMMUTATIVE = frozenset({"add", "mul"})
@@ -167,6 +170,19 @@ class Values:
         node.output = target
         self._of[target] = number
         return True
+
+
+@contextmanager
+def reading(where: str, op: str) -> Iterator[None]:
+    """An op without the inputs, outputs or attributes it needs is a damaged file, not a bug of ours."""
+    try:
+        yield
+    except (IndexError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{op} is incomplete or damaged ({type(error).__name__}: {error})",
+            where=where,
+            remedy="export the model again",
+        ) from error
 
 
 def flat(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from slim.errors import InputError, UnsupportedModel
-from slim.importing.graph import LSTM, Graph, Node, Tensor, Values, flat
+from slim.importing.graph import LSTM, Graph, Node, Tensor, Values, flat, reading
 from slim.importing.onnx_gates import HARDSWISH, join_hardswish
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Transpose", "Flatten", "Identity", "Dropout"})
@@ -42,7 +42,8 @@ def onnx_graph(model: Any, where: str) -> Graph:
                 f"{op.op_type} writing {op.output[0]!r}: the model is quantized", where=where,
                 remedy="import the float model it was made from",
             )  # fmt: skip
-        _read(op, values, where)
+        with reading(where, f"{op.op_type} {op.name!r}"):
+            _read(op, values, where)
     join_hardswish(values.nodes)
     result = model.graph.output[0].name
     if not values.has(result):

@@ -12,7 +12,7 @@ import numpy as np
 from export import proto
 from export.params import read_params
 from slim.errors import UnsupportedModel
-from slim.importing.graph import LSTM, Graph, Node, Tensor, Values, flat
+from slim.importing.graph import LSTM, Graph, Node, Tensor, Values, flat, reading
 
 _VIEWS = frozenset(
     {
@@ -51,7 +51,8 @@ def paddle_graph(prefix: Path) -> Graph:
                 f"{proto.layer_of(op)}: the model is quantized", where=where,
                 remedy="import the float model it was made from",
             )  # fmt: skip
-        _read(op, values)
+        with reading(where, proto.layer_of(op)):
+            _read(op, values)
     result = proto.fetch_name(program)
     if not values.has(result):
         raise UnsupportedModel(f"its output {result!r} is no layer's result", where=where)

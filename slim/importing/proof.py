@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float32]
 # lines (the bundled models); a weight that is off in its third digit moves them by 1e-3 and more.
 BOUND = 1e-4
 # A layer counts as different when its result is off by this share of its largest value.
-LAYER_BOUND = 1e-3
+LAYER_BOUND = 1e-4
 
 
 class Source(Protocol):

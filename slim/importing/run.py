@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,35 +58,46 @@ def import_model(
 ) -> Imported:
     """Recover the weights of ``source`` for the net of ``config`` and write them to ``out``.
 
+    Raises:
+        InputError: ``out`` is there already; else as `recovered`.
+    """
+    from slim.checkpoint import write_pdparams
+
+    target = out if out.suffix == ".pdparams" else out.with_name(f"{out.name}.pdparams")
+    if target.exists():
+        raise InputError("is there already", where=target, remedy="choose another --out, or delete it")
+    bundle, checks, notes = recovered(source, config, data=data, seed=seed, progress=progress)
+    state = bundle.state()
+    write_pdparams(state, target)
+    return Imported(target, bundle.spec.name, bundle.spec.kind, len(state), bundle.sha256(), checks, notes)
+
+
+def recovered(
+    source: Path, config: Config, *, data: Path | None = None, seed: int = 0, progress: Reporter
+) -> tuple[Bundle, list[Check], list[str]]:
+    """The net of ``config`` with the weights of a deployed model, the checks it passed, and notes.
+
     Args:
         source: folder, prefix or ``.pdmodel`` of an inference program, or an ``.onnx`` file.
         data: label file of images for the proof; None: rendered lines.
         seed: of the random inputs, and of weights that no inference model holds.
     Raises:
-        InputError: a file is missing, damaged, or ``out`` is there already.
+        InputError: a file is missing or damaged.
         UnsupportedModel: the source is another net; the first difference is named.
         StageFailed: the recovered net computes something else.
     """
-    from slim.bundle import WEIGHTS, Bundle
-    from slim.checkpoint import write_pdparams
     from slim.config.spec import model_spec
 
-    target = out if out.suffix == ".pdparams" else out.with_name(f"{out.name}.pdparams")
-    if target.exists():
-        raise InputError("is there already", where=target, remedy=f"choose another --out than {WEIGHTS}")
     graph, runner = _open(source)
-    spec = model_spec(config, progress.info)
-    reference = reference_net(spec, seed)
+    reference = reference_net(model_spec(config, progress.info), seed)
     with tempfile.TemporaryDirectory(prefix="slim-import-") as folder:
         pairs = match(reference_graph(reference, Path(folder)), graph)
         found = recover(pairs, graph.where)
-        bundle, fresh = _filled(reference, found.state)
+        fresh = _fill(reference, found.state)
+        bundle = replace(reference, source=str(source))
         inputs = _inputs(bundle.spec, graph, data, seed, Path(folder))
-        checks = prove(Bundle(spec, bundle.net, source=str(source)), runner, inputs, pairs)
-    state = bundle.state()
-    write_pdparams(state, target)
-    notes = _notes(found.folded, fresh)
-    return Imported(target, spec.name, spec.kind, len(state), bundle.sha256(), checks, notes)
+        checks = prove(bundle, runner, inputs, pairs)
+    return bundle, checks, _notes(found.folded, fresh)
 
 
 def _open(source: Path) -> tuple[Graph, Source]:
@@ -134,15 +145,14 @@ def reference_graph(bundle: Bundle, folder: Path) -> Graph:
     return paddle_graph(folder / "reference")
 
 
-def _filled(reference: Bundle, state: Mapping[str, npt.NDArray[Any]]) -> tuple[Bundle, list[str]]:
-    """The net with the recovered weights; and the names of those that stay random."""
+def _fill(reference: Bundle, state: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    """Put recovered weights into the net; the names of those that stay random."""
     from slim.bundle import complete_lstm_names
     from slim.strict import load_strict
 
-    found = complete_lstm_names(state)
-    fresh = sorted(set(reference.state()) - set(found))
-    load_strict(reference.net, {**reference.state(), **found}, where=reference.source)
-    return reference, fresh
+    found, random = complete_lstm_names(state), reference.state()
+    load_strict(reference.net, {**random, **found}, where=reference.source)
+    return sorted(set(random) - set(found))
 
 
 def _notes(folded: int, fresh: list[str]) -> list[str]:

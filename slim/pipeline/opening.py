@@ -21,8 +21,8 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
 
     Args:
         source: ``zoo:NAME`` (bundled, or pulled before) or its bare name, a .pdparams file (extension
-            optional), an artifact folder;
-            None: ``Global.pretrained_model`` of the config.
+            optional), an artifact folder, a bare inference folder (its weights are recovered, see
+            slim.importing); None: ``Global.pretrained_model`` of the config.
         config: describes the net of a checkpoint; None: it is inferred from the weights, and said so.
     Raises:
         InputError: nothing of that name; CheckpointError: it does not fit the net.
@@ -34,7 +34,8 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
         return _from_zoo(name, config)
     path = Path(name)
     if path.is_dir():
-        return _folder(path)
+        deployed = not (path / "model.pdparams").is_file() and any(path.glob("*.pdmodel"))
+        return _deployed(path, config, progress) if deployed else _folder(path)
     from slim.bundle import checkpoint_path, from_checkpoint
     from slim.config.spec import model_spec
 
@@ -63,6 +64,20 @@ def _from_zoo(name: str, config: Config | None) -> Bundle:
     model = zoo.find(name)
     own = config if config is not None else load_config(find_config(model.config))
     return replace(from_checkpoint(model_spec(own), model.path), source=f"{zoo.PREFIX}{model.name}")
+
+
+def _deployed(path: Path, config: Config | None, progress: Reporter) -> Bundle:
+    """An inference model of somebody else: the same as `slim import` first."""
+    from slim.importing.run import recovered
+
+    if config is None:
+        raise UsageError("is a bare inference model", where=path, remedy="give its configuration with -c")
+    bundle, checks, notes = recovered(path, config, progress=progress)
+    for note in notes:
+        progress.info(f"{path}: {note}")
+    worst = max(check.value for check in checks)
+    progress.info(f"{path}: weights recovered, {len(checks)} outputs equal to {worst:.1g}")
+    return bundle
 
 
 def _folder(path: Path) -> Bundle:

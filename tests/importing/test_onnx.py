@@ -248,6 +248,16 @@ def test_files_that_cannot_be_read(written: Any, tmp_path: Path) -> None:
         onnx_graph(model, "m.onnx")
 
 
+@pytest.mark.parametrize(("kind", "part"), [("Conv", "input"), ("MaxPool", "attribute"), ("Conv", "output")])
+def test_an_op_without_what_it_needs_is_one_line(kind: str, part: str, written: Any) -> None:
+    model = written("rec", folded=True)
+    op = next(op for op in model.graph.node if op.op_type == kind)
+    del getattr(op, part)[0 if part != "input" else 1 :]
+    with pytest.raises(InputError, match="is incomplete or damaged") as caught:
+        match(onnx_graph(written("rec", folded=True), "m.onnx"), onnx_graph(model, "m.onnx"))
+    assert "\n" not in str(caught.value)
+
+
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ToolMissing, match=r"pip install 'paddleocr-slim\[onnx\]'"):

@@ -15,7 +15,7 @@ from slim.bundle import Bundle
 from slim.checkpoint import read_pdparams
 from slim.cli.main import run
 from slim.config import Config
-from slim.errors import InputError, StageFailed, UnsupportedModel
+from slim.errors import InputError, StageFailed, UnsupportedModel, UsageError
 from slim.importing import proof
 from slim.importing import run as importing
 from slim.importing.graph import Graph
@@ -24,6 +24,7 @@ from slim.importing.paddle_graph import paddle_graph
 from slim.importing.run import Imported, import_model
 from slim.pipeline.opening import open_model
 from slim.progress import Silent
+from slim.synth import synthesize
 
 Recipe = Callable[..., Config]
 
@@ -267,3 +268,28 @@ def test_the_command_says_what_it_did_and_keeps_what_is_there(
     assert (data["kind"], data["tensors"]) == ("cls", 213) and data["checks"][0]["passed"] is True
     assert run(args) == 2
     assert "m.pdparams: is there already" in capsys.readouterr().err
+
+
+def test_a_bare_inference_folder_opens_as_a_model(
+    deployed: dict[str, Path], bundled: dict[str, Bundle], recipe: Recipe
+) -> None:
+    model = open_model(str(deployed["cls"]), recipe("cls"), Silent())
+    assert model.sha256() == bundled["cls"].sha256() and model.source == str(deployed["cls"])
+    with pytest.raises(UsageError, match="is a bare inference model; give its configuration with -c"):
+        open_model(str(deployed["cls"]), None, Silent())
+
+
+@pytest.mark.slow
+def test_quant_takes_a_bare_inference_folder(
+    deployed: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synthesize("cls", tmp_path / "lines", {"train": 40, "eval": 40, "calib": 32}, 3, None, Silent())
+    data = []
+    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
+        data.append(f"{section}.dataset.data_dir='{tmp_path / 'lines'}'")
+        data.append(f"{section}.dataset.label_file_list=['{tmp_path / 'lines' / name}.txt']")
+    args = ["quant", "-c", "cls/cls_demo", "--model", str(deployed["cls"]), "--out", str(tmp_path / "q1")]
+    assert run([*args, "--mode", "ptq", "--json", "-o", "Quant.images=32", *data]) == 0
+    entry = json.loads(capsys.readouterr().out)
+    assert all(check["passed"] for check in entry["checks"])
+    assert {"scheme.json", "model.pdparams"} <= {path.name for path in (tmp_path / "q1").iterdir()}

@@ -24,6 +24,7 @@ class Publisher:
     Attributes:
         cut_after: bytes after which a connection is dropped, one entry a request; None: whole.
         ranges: whether Range is honoured.
+        cap: most bytes of an answer to Range; the rest has to be asked for again.
         status: answered instead of a file, one entry a request.
         tag: the ETag sent along.
         asked: (path, Range header) of each request.
@@ -32,6 +33,7 @@ class Publisher:
     files: dict[str, bytes] = field(default_factory=dict)
     cut_after: list[int | None] = field(default_factory=list)
     ranges: bool = True
+    cap: int | None = None
     status: list[int] = field(default_factory=list)
     tag: str = '"1"'
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -57,8 +59,10 @@ def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
                     self.send_header("Content-Range", f"bytes */{len(data)}")
                     self.end_headers()
                     return
+                end = len(data) if publisher.cap is None else min(len(data), start + publisher.cap)
                 self.send_response(206)
-                self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+                data = data[:end]
             else:
                 self.send_response(200)
             if publisher.tag:

@@ -70,6 +70,12 @@ def test_a_cut_connection_is_resumed_where_it_ended(served: Publisher, cuts: lis
         assert (asked is None) == (start == 0)
 
 
+def test_a_server_that_gives_less_than_asked_for_is_asked_again(served: Publisher) -> None:
+    served.cut_after, served.cap = [100_000], 150_000
+    assert held(fetch(served)) == FILES
+    assert len(served.asked) == 4  # 522,240 bytes: 98,304, then three pieces of up to 150,000
+
+
 def test_an_interrupted_pull_goes_on_in_the_next_one(served: Publisher, own_cache: Path) -> None:
     served.cut_after = [300_000, 0, 0, 0]
     with pytest.raises(StageFailed, match=r"put the file at"):
