@@ -86,6 +86,7 @@ def _one(name: str, model: Bundle, work: Path, held: Any, images: int) -> dict[s
     our_result, _ = _score(work / f"ours-{name}", model, held)
     their_result, judged = _score(work / f"paddleslim-{name}", model, held)
     drop = paired_drop(their_result.correct, our_result.correct)
+    _say(f"{model.spec.name}, {name}: ours {ours}, paddleslim {theirs}")
     return {
         "seconds": round(ours["wall"], 2),
         "paddleslim_seconds": round(theirs["wall"], 2),

@@ -168,7 +168,7 @@ class QuantSection(Section):
     activation_bits: Bits = Field(default=8, description="bits of the activations, one scale a tensor")
     pact: Flag = Field(default=True, description="qat: learn the clip of each activation (PACT)")
     algo: Literal["absmax", "moving_average", "percentile", "hist", "mse", "kl", "auto"] = Field(
-        default="moving_average", description="how calibration chooses the clip of an activation"
+        default="mse", description="how calibration chooses the clip of an activation"
     )
     equalize: Flag = Field(
         default=False, description="even out the channels between two layers with nothing but a ReLU between"
