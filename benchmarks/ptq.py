@@ -86,6 +86,7 @@ def _one(name: str, model: Bundle, work: Path, held: Any, images: int) -> dict[s
     our_result, _ = _score(work / f"ours-{name}", model, held)
     their_result, judged = _score(work / f"paddleslim-{name}", model, held)
     drop = paired_drop(their_result.correct, our_result.correct)
+    _say(f"{model.spec.name}, {name}: ours {ours}, paddleslim {theirs}")
     return {
         "seconds": round(ours["wall"], 2),
         "paddleslim_seconds": round(theirs["wall"], 2),
@@ -204,14 +205,14 @@ def _score(folder: Path, model: Bundle, held: Any) -> tuple[EvalResult, str]:
     return evaluate(runtime.run, held, model.spec, batch_size=BATCH), "ARM file"
 
 
-def verdict(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Every miss in words."""
+def verdict(results: dict[str, dict[str, Any]], quick: bool = False) -> dict[str, Any]:
+    """Every miss in words; a quick run is too short to judge the speed."""
     misses = []
     for kind, found in results.items():
         for name, row in found["algorithms"].items():
             if not row["as_accurate"]:
                 misses.append(f"{kind} {name} loses {row['lost_points']} points, interval {row['interval']}")
-            if (kind, name) == ("cls", "kl") and row["ratio"] < SPEEDUP:
+            if (kind, name) == ("cls", "kl") and row["ratio"] < SPEEDUP and not quick:
                 misses.append(f"cls kl is {row['ratio']} times faster, the target is {SPEEDUP:g}")
     return {"misses": misses, "passed": not misses}
 
@@ -267,7 +268,7 @@ def main() -> int:
             )
             for kind in args.kinds
         }
-    report["verdict"] = verdict(report["results"])
+    report["verdict"] = verdict(report["results"], args.quick)
     print(json.dumps(report, indent=1) if args.json else table(report))
     return 0 if report["verdict"]["passed"] else 1
 

@@ -222,7 +222,7 @@ class QuantSection(Section):
         default="int8", description="LSTM matrices, whose arithmetic is float: as int8, one scale each"
     )
     algo: Literal["absmax", "moving_average", "percentile", "hist", "mse", "kl", "auto"] = Field(
-        default="moving_average", description="how calibration chooses the clip of an activation"
+        default="mse", description="how calibration chooses the clip of an activation"
     )
     equalize: Flag = Field(
         default=False, description="even out the channels between two layers with nothing but a ReLU between"
