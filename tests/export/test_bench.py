@@ -67,7 +67,8 @@ def test_memory_is_the_kernels_count() -> None:
     assert 28 < memory_mb("VmRSS") - before < 36
     peak = memory_mb("VmHWM")
     del held
-    assert memory_mb("VmHWM") == peak >= before + 28
+    # The kernel adds up its counters of each processor late: a reading may be off by some pages.
+    assert abs(memory_mb("VmHWM") - peak) < 1 and peak >= before + 28
 
 
 @pytest.mark.parametrize("kind", ["cls", "rec", "det"])
