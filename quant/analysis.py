@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -228,4 +228,4 @@ def _resume(path: Path | None, key: dict[str, Any], progress: Reporter) -> Analy
         progress.info(f"{path} belongs to another {', '.join(differing)}; measuring again")
         return Analysis(key)
     progress.info(f"{path} holds {len(found.shipped)} files already measured")
-    return replace(found)
+    return found
