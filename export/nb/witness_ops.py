@@ -91,8 +91,9 @@ class Emitter:
 
 def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 numbers as sums of two of at most 12 bits each."""
-    wide = values * _SPLIT
-    high = wide - (wide - values)
+    with np.errstate(over="ignore", invalid="ignore"):  # huge weights of a damaged file
+        wide = values * _SPLIT
+        high = wide - (wide - values)
     return high, values - high
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slim import artifact
 from slim.errors import ArtifactError, SlimError
 from slim.pipeline.datasets import dataset, require_lines
+from slim.pipeline.exporting import stored_as_planned
 from slim.pipeline.opening import open_model
 from slim.pipeline.shipping import executed
 from slim.progress import Reporter
@@ -106,7 +107,8 @@ def _candidates(
 
     plain = work / "float"
     save_program(bundle, plain)
-    yield Candidate(FLOAT, lambda path: arm_file(plain, export, path).bytes)
+    unrounded = export.model_copy(update={"lstm_weights": "float"})
+    yield Candidate(FLOAT, lambda path: arm_file(plain, unrounded, path).bytes)
     for algo in CALIBRATORS:
         chosen = section.model_copy(update={"mode": "ptq", "algo": algo, "max_drop": None})
         yield Candidate(f"int8 ptq {algo}", _quantized(bundle, chosen, export, context, work))
@@ -136,7 +138,7 @@ def _quantized(
         scheme = stage.plan(bundle, section, context)
         quantized = stage.apply(bundle, scheme, section, context)
         save_program(quantized, work / "int8", save_quantized=save_inference)
-        return arm_file(work / "int8", export, path).bytes
+        return arm_file(work / "int8", stored_as_planned(export, quantized), path).bytes
 
     return make
 

@@ -64,7 +64,7 @@ def export_nb(
     folder = inference_folder(model)
     source: Bundle | Path = folder if folder is not None else open_model(model, config, progress)
     with artifact.writing(out) as tmp:
-        chosen = _stored_as_planned(section, source)
+        chosen = stored_as_planned(section, source)
         result = write(source, chosen, tmp, save_quantized=save_inference, progress=progress)
         facts: dict[str, Any] = {"result": result.to_json()}
         if isinstance(source, Path):
@@ -81,8 +81,11 @@ def export_nb(
     return StageResult("export-nb", out, result.checks, {"bytes": sizes, "notes": result.notes})
 
 
-def _stored_as_planned(section: ExportSection, source: Bundle | Path) -> ExportSection:
-    """Lets "auto" mean int8 LSTM matrices for int8 models, unless their scheme keeps them float."""
+def stored_as_planned(section: ExportSection, source: Bundle | Path) -> ExportSection:
+    """Lets "auto" mean int8 LSTM matrices for int8 models, unless their scheme keeps them float.
+
+    Whoever makes a file to score asks this too, so that what is scored is what ships.
+    """
     from quant.scheme import QuantScheme
 
     if section.lstm_weights != "auto" or isinstance(source, Path) or source.scheme is None:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slim.pipeline.exporting import stored_as_planned
 from slim.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from export.stage import ExportOptions
     from quant.analysis import Choice, Shipped
     from slim.bundle import Bundle
+    from slim.config import ExportSection
     from slim.data.dataset import Dataset
     from slim.evaluate import EvalResult
     from slim.spec import ModelSpec
@@ -44,7 +45,8 @@ class Shipper:
     Use as a context manager: the files lie in a temporary folder.
 
     Args:
-        original: the float original; its own ARM file is what outputs and accuracy are compared with.
+        original: the float original; its own ARM file, all in float, is what outputs and accuracy are
+            compared with.
         quantized: the bundle whose layers may fall back.
         dataset: lines to score, the first ``images`` of them; never those a result is published on.
         options: of the export, so that the file is the one that ships.
@@ -56,10 +58,11 @@ class Shipper:
         quantized: Bundle,
         dataset: Dataset,
         images: int,
-        options: ExportOptions,
+        options: ExportSection,
         progress: Reporter | None = None,
     ) -> None:
-        self.dataset, self.images, self.options = dataset, images, options
+        self.dataset, self.images = dataset, images
+        self.options = stored_as_planned(options, quantized)
         self.progress = progress or Silent()
         self._bundles = original, quantized
         self._folder = tempfile.TemporaryDirectory(prefix="shipping-")
@@ -73,7 +76,8 @@ class Shipper:
         original, quantized = self._bundles
         save_program(original, self._work / "original")
         save_program(quantized, self._work / "quantized", save_quantized=save_inference)
-        self.original = self._executed(self._work / "original")
+        plain = self.options.model_copy(update={"lstm_weights": "float"})
+        self.original = self._executed(self._work / "original", plain)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,14 +95,14 @@ class Shipper:
         if choice:
             prefix = self._work / "candidate"
             fixes.float_program(self._work / "quantized", prefix, {f"{path}.weight" for path in choice})
-        return self._executed(prefix)
+        return self._executed(prefix, self.options)
 
-    def _executed(self, prefix: Path) -> Shipped:
+    def _executed(self, prefix: Path, options: ExportSection) -> Shipped:
         from export.stage import arm_file
         from quant.analysis import Shipped
 
         path = self._work / "model.arm.nb"
-        facts = arm_file(prefix, self.options, path)
+        facts = arm_file(prefix, options, path)
         spec = self._bundles[1].spec
         result, found = executed(path, spec, self.dataset, self.images, self.progress)
         if self._outputs is None:

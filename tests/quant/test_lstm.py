@@ -19,7 +19,7 @@ from quant.scheme import LstmScheme, QuantScheme
 from slim.bundle import Bundle
 from slim.config import ExportSection, QuantSection
 from slim.errors import ArtifactError
-from slim.pipeline.exporting import _stored_as_planned
+from slim.pipeline.exporting import stored_as_planned
 from slim.spec import ModelSpec
 
 PATH = "neck.encoder.lstm"
@@ -128,8 +128,8 @@ def test_exclude_keeps_an_lstm_float_and_export_follows(
 ) -> None:
     bundle = quantized(originals["rec"], images, exclude=("neck.*",))
     assert QuantScheme.from_json(bundle.scheme or {}).lstms == (LstmScheme(PATH, None),)
-    assert _stored_as_planned(ExportSection(), bundle).lstm_weights == "float"
-    assert _stored_as_planned(ExportSection(lstm_weights="int8"), bundle).lstm_weights == "int8"
+    assert stored_as_planned(ExportSection(), bundle).lstm_weights == "float"
+    assert stored_as_planned(ExportSection(lstm_weights="int8"), bundle).lstm_weights == "int8"
 
 
 def test_a_layer_that_does_not_round_as_planned_is_seen(
