@@ -24,6 +24,7 @@ from paddle import nn
 
 from quant.layers import by_channel, from_rows, nearest, product, rounded_input, rows
 from quant.scheme import LayerScheme, QuantScheme
+from quant.watch import watch
 
 if TYPE_CHECKING:
     from quant.follow import Behind
@@ -53,14 +54,7 @@ def choose(
         after = following.get(path)
         if after is not None and after.batch_norm is not None:
             judge.factor = batch_norm_factor(layers[after.batch_norm])
-    hooks = [layers[path].register_forward_pre_hook(judge) for path, judge in judges.items()]
-    try:
-        with paddle.no_grad():
-            for batch in batches:
-                net(paddle.to_tensor(batch))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch(net, judges, batches)
     return {path: judge.best() for path, judge in judges.items()}
 
 
@@ -80,10 +74,10 @@ class _Judge:
         self.rounded = from_rows(layer, nearest(rows(layer), scheme.weight_bits))
         self.errors = dict.fromkeys(clips.values(), 0.0)
 
-    def __call__(self, layer: nn.Layer, inputs: tuple[paddle.Tensor, ...]) -> None:
-        exact = product(layer, inputs[0], layer.weight)
+    def __call__(self, layer: nn.Layer, x: paddle.Tensor) -> None:
+        exact = product(layer, x, layer.weight)
         for clip in self.errors:
-            used = rounded_input(inputs[0], clip, self.scheme.activation_bits)
+            used = rounded_input(x, clip, self.scheme.activation_bits)
             off = product(layer, used, self.rounded) - exact
             if self.factor is not None:
                 off = off * by_channel(layer, self.factor)

@@ -18,12 +18,15 @@ largest value stays as it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import paddle
 from paddle import nn
+
+from quant.watch import watch
 
 if TYPE_CHECKING:
     from quant.follow import Behind
@@ -96,25 +99,13 @@ def equalize(
 
 def _ranges(net: nn.Layer, paths: set[str], batches: Iterable[npt.NDArray[np.float32]]) -> dict[str, Vector]:
     found: dict[str, Vector] = {}
-    layers = dict(net.named_sublayers())
 
-    def measure(path: str):  # type: ignore[no-untyped-def]
-        def hook(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...]) -> None:
-            x = inputs[0].abs()
-            axes = list(range(x.ndim - 1)) if isinstance(layer, nn.Linear) else [0, 2, 3]
-            seen = np.asarray(x.max(axis=axes).numpy(), np.float64)
-            found[path] = np.maximum(found[path], seen) if path in found else seen
+    def measure(path: str, layer: nn.Layer, x: paddle.Tensor) -> None:
+        axes = list(range(x.ndim - 1)) if isinstance(layer, nn.Linear) else [0, 2, 3]
+        seen = np.asarray(x.abs().max(axis=axes).numpy(), np.float64)
+        found[path] = np.maximum(found[path], seen) if path in found else seen
 
-        return hook
-
-    hooks = [layers[path].register_forward_pre_hook(measure(path)) for path in paths]
-    try:
-        with paddle.no_grad():
-            for batch in batches:
-                net(paddle.to_tensor(batch))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    watch(net, {path: partial(measure, path) for path in paths}, batches)
     return found
 
 

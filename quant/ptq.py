@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from quant import auto, equalize, reconstruct, wrap
 from quant.calibrators import AUTO, Calibrator, build, build_all, update_all
 from quant.follow import Behind, behind
 from quant.scheme import LayerScheme, QuantScheme
+from quant.watch import watch
 from slim.errors import StageFailed
 from slim.progress import Reporter, Silent
 
@@ -153,27 +155,14 @@ def _feed(
     batches: Iterable[npt.NDArray[np.float32]],
     progress: Reporter,
 ) -> None:
-    layers = dict(net.named_sublayers())
-    hooks = [layers[path].register_forward_pre_hook(_feeder(several)) for path, several in seen.items()]
-    count = 0
-    try:
-        with progress.task("calibrate") as task, paddle.no_grad():
-            for batch in batches:
-                net(paddle.to_tensor(batch))
-                count += len(batch)
-                task.advance(len(batch))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def feed(several: Mapping[str, Calibrator], layer: nn.Layer, x: paddle.Tensor) -> None:
+        update_all(several, x.numpy())
+
+    looks = {path: partial(feed, several) for path, several in seen.items()}
+    with progress.task("calibrate") as task:
+        count = watch(net, looks, batches, task.advance)
     if count == 0:
         raise StageFailed("calibration saw no image", remedy="give a calibration data set that is not empty")
-
-
-def _feeder(several: Mapping[str, Calibrator]):  # type: ignore[no-untyped-def]
-    def hook(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...]) -> None:
-        update_all(several, inputs[0].numpy())
-
-    return hook
 
 
 def _keeping(
