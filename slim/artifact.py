@@ -80,8 +80,8 @@ def writing(dest: Path) -> Iterator[Path]:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
+    dest = _real(dest)
     aside = _aside(dest)
-    dest = dest.resolve()
     try:
         yield aside
         _swap(aside, dest)
@@ -97,12 +97,19 @@ def require_writable(dest: Path) -> None:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
-    _aside(dest).rmdir()
+    _aside(_real(dest)).rmdir()
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads to, links followed; InputError where they lead in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # what Python 3.10 says of a circle
+        raise InputError("is a link that leads to itself", where=path, remedy="name another place") from error
 
 
 def _aside(dest: Path) -> Path:
     try:
-        dest = dest.resolve()
         _refuse_foreign(dest)
         dest.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(dest)
@@ -210,7 +217,7 @@ def verify(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not _real(path).is_relative_to(_real(folder)):
             raise ArtifactError(f"manifest names {name!r}, outside the folder", where=folder)
         if not path.is_file():
             raise ArtifactError(f"{name} is missing", where=folder, remedy="write the artifact again")
