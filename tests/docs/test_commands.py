@@ -70,6 +70,7 @@ ELSEWHERE: dict[str, str] = {
     "slim import inference/ -c rec/korean.*": f"{PADDLE}{SAYS}",
     "slim import model.onnx .*": f"{ONNX}test_weights_come_back_from_onnx",
     "slim quant .* --model inference/ --mode ptq": f"{PADDLE}test_quant_takes_a_bare_inference_folder",
+    "make bench.*": "tests/benchmarks/test_peers.py::test_a_quick_run_of_all",
     "OMP_NUM_THREADS=1 python -m benchmarks.*": BENCHMARKS,
     "(LITE=|\\$NDK|adb ).*": "tests/export/test_on_device.py::test_right_answers_pass",
 }
