@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -20,6 +21,9 @@ from slim.numerics import file_sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_SWAPS = 100
+# What a renaming says when another process has put a folder there, or moved it away, in between.
+_MEANWHILE = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
 _MAX_MANIFEST = 16 << 20
 _FIELDS = {
     "stage": str,
@@ -161,6 +165,18 @@ def _runs(pid: int) -> bool:
 
 
 def _swap(aside: Path, dest: Path) -> None:
+    """Put ``aside`` in the place of ``dest``; who else does so at the same moment comes before or after."""
+    for _ in range(_SWAPS):
+        try:
+            _swap_once(aside, dest)
+            return
+        except OSError as error:
+            if error.errno not in _MEANWHILE:
+                raise
+    raise InputError("is in use by another run", where=dest, remedy="wait for it, or choose another --out")
+
+
+def _swap_once(aside: Path, dest: Path) -> None:
     if not dest.exists() or not any(dest.iterdir()):
         os.replace(aside, dest)
         return
@@ -169,9 +185,18 @@ def _swap(aside: Path, dest: Path) -> None:
     try:
         os.replace(aside, dest)
     except OSError:
-        os.replace(old, dest)
+        _put_back(old, dest)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: Path, dest: Path) -> None:
+    try:
+        os.replace(old, dest)
+    except OSError:
+        if not dest.exists():
+            raise
+        shutil.rmtree(old, ignore_errors=True)  # another process has put its own there
 
 
 def seal(

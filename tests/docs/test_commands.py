@@ -256,4 +256,4 @@ def test_a_command_that_fails_stops_a_page(reader: Path, checkout: Path, split: 
     commands = split("slim config check none.yml   # no such file\nslim config list\n")
     done = _bash(page_script(commands), reader, checkout)
     assert done.returncode == 2 and "no such file" in done.stderr
-    assert "slim config list" not in done.stderr
+    assert "+ slim config list" not in done.stderr
