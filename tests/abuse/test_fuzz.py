@@ -89,6 +89,7 @@ def test_configurations(tmp_path: Path, mutate: Mutate) -> None:
         except ConfigError as error:
             _refused(error)
             seen["refused"] += 1
+    print(seen)
     assert min(seen.values()) > ROUNDS // 20, seen
 
 
@@ -114,6 +115,7 @@ def test_label_files(tmp_path: Path, mutate: Mutate) -> None:
         except InputError as error:
             _refused(error)
             seen["refused"] += 1
+    print(seen)
     assert min(seen.values()) > ROUNDS // 20, seen
 
 
@@ -146,6 +148,7 @@ def test_manifests(model: Path, tmp_path: Path, mutate: Mutate) -> None:
         except ArtifactError as error:
             _refused(error)
             seen["refused"] += 1
+    print(seen)
     assert min(seen.values()) > ROUNDS // 20, seen
 
 
@@ -163,6 +166,7 @@ def test_checkpoints(tmp_path: Path, mutate: Mutate) -> None:
         except CheckpointError as error:
             _refused(error)
             seen["refused"] += 1
+    print(seen)
     assert min(seen.values()) > 0, seen
 
 
@@ -238,6 +242,7 @@ def test_images(tmp_path: Path, mutate: Mutate) -> None:
         for number in range(60):
             (tmp_path / f"{number:03d}{ending}").write_bytes(mutate(whole, rng))
     words = in_child(_IMAGES, tmp_path)
+    print({word: words.count(word) for word in set(words)})
     assert len(words) == 360 and min(words.count("read"), words.count("refused")) > 30
 
 
@@ -265,6 +270,7 @@ def test_lmdbs(tmp_path: Path, mutate: Mutate) -> None:
         damaged = mutate(data, rng) if part is None else data[:start] + part + data[start + 64 :]
         (cases / f"{number:03d}" / "data.mdb").write_bytes(damaged)
     words = in_child(_LMDB, cases)
+    print({word: words.count(word) for word in set(words)})
     assert len(words) == 120 and min(words.count("read"), words.count("refused")) > 5
 
 
@@ -293,6 +299,7 @@ def test_specs_plans_and_schemes(slim: Any, tmp_path: Path, mutate: Mutate) -> N
         data = mutate(whole, rng) if number % 5 == 0 else json.dumps(strange(json.loads(whole), rng)).encode()
         _resealed(folder, name, data)
     words = in_child(_MODELS, cases)
+    print({word: words.count(word) for word in set(words)})
     assert len(words) == 150 and min(words.count("read"), words.count("refused")) > 5
 
 

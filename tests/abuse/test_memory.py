@@ -65,6 +65,7 @@ def test_a_million_lines(tmp_path: Path) -> None:
             file.write("".join(f"images/{k:07d}.jpg\t{'word ' * 11}{k}\n" for k in part))
     assert path.stat().st_size > LIMIT_MB << 20, "a file that fits the limit would prove nothing"
     count, grown = growth_mb("labels", path)
+    print(f"{count:,} lines: {grown} MB")
     assert count == LINES
     assert grown < LIMIT_MB
 
@@ -87,6 +88,7 @@ def test_an_lmdb_of_200_000_images(tmp_path: Path) -> None:
     env.close()
     assert (tmp_path / "set" / "data.mdb").stat().st_size > 2 * LIMIT_MB << 20
     count, grown = growth_mb("lmdb", tmp_path / "set")
+    print(f"an LMDB of {count:,} images: {grown} MB")
     assert count == IMAGES
     assert grown < LIMIT_MB
 
