@@ -8,7 +8,7 @@ PY = "$(VENV)/bin/python"
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock quality format test test-slow demo wheel clean
+.PHONY: help install lock quality format test test-slow demo bench reference wheel clean
 
 help:
 	@echo "make install     virtual environment $(VENV) with the locked packages"
@@ -16,6 +16,8 @@ help:
 	@echo "make test        fast tests           make test-slow   the rest"
 	@echo "make quality     ruff and mypy        make format      let ruff rewrite"
 	@echo "make wheel       dist/*.whl           make lock        resolve the lock again"
+	@echo "make bench       all ratios against peers (an hour and a half); make bench ARGS=--quick"
+	@echo "make reference   docs/REFERENCE.md from the command line and the configuration"
 
 install:
 	@bash scripts/install.sh
@@ -40,6 +42,12 @@ test-slow: install
 
 demo: install
 	$(PY) -m slim demo $(ARGS)
+
+bench: install
+	$(PY) -m benchmarks.peers $(ARGS)
+
+reference: install
+	$(PY) -m scripts.reference > docs/REFERENCE.md.new && mv docs/REFERENCE.md.new docs/REFERENCE.md
 
 wheel: install
 	PYTHONWARNINGS=ignore $(PY) -m pip wheel -qq --no-build-isolation --no-deps --no-index --wheel-dir dist .

@@ -3,10 +3,11 @@
     python -m benchmarks.executor [--json] [--rounds 30] [--batch 8 16]
 
 Reference: the float inference program in Paddle's Predictor, ir_optim on, oneDNN off, batch 1, whichever of 1
-and 2 threads is faster. Candidates: int8 and float ARM files as `opt` writes them (tests/golden/nb), executed
-in batches. All take turns within each round, so that other load on the machine meets all of them alike; the
-ratio is of times per image. Processor time (all threads) stands beside it: other load moves it less. Exit
-code 1 when a ratio of medians is above the bound.
+and 2 threads is faster. ONNX Runtime on the same net (one thread, batch 1) stands beside it. Candidates: int8
+and float ARM files as `opt` writes them (tests/golden/nb), executed in batches. All take turns within each
+round, so that other load on the machine meets all of them alike; the ratio is of times per image. Processor
+time (all threads) stands beside it: other load moves it less. Exit code 1 when a ratio of medians is above
+the bound.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ MODELS = {
     "cls": ("ch_ppocr_mobile_v2.0_cls", (3, 48, 192), ("cls_int8", "cls_fp32")),
     "rec": ("en_number_synthetic_crnn", (3, 32, 320), ("rec_int8", "rec_int8_lstm8", "rec_fp32")),
 }
+PEERS = ("paddle", "onnxruntime, 1 thread")  # how the names of what is not ours begin
 WARM_UP = 3
 
 
@@ -79,6 +81,7 @@ def runners(kind: str, work: Path, batches: list[int]) -> list[Runner]:
         found.append(
             Runner(f"paddle, {threads} thread{'s' * (threads > 1)}", lambda r=runtime: r.run(one), 1)
         )
+    found.append(onnx_runner(work / kind, shape, one))
     for name in files:
         path = work / f"{name}.nb"
         path.write_bytes(lzma.decompress((GOLDEN / f"{name}.nb.xz").read_bytes()))
@@ -87,6 +90,17 @@ def runners(kind: str, work: Path, batches: list[int]) -> list[Runner]:
             x = blocks((batch, *shape), 1)
             found.append(Runner(f"{name}, batch {batch}", lambda r=executor, x=x: r.run(x), batch))
     return found
+
+
+def onnx_runner(program: Path, shape: tuple[int, int, int], x: Any) -> Runner:
+    """The same float net in ONNX Runtime, BatchNorms folded as it would fold them itself."""
+    from benchmarks.onnx_writer import Writer
+    from slim.importing.onnx_file import OnnxSource
+    from slim.importing.paddle_graph import paddle_graph
+
+    model = Writer(paddle_graph(program / "inference"), folded=True).model(["n", *shape])
+    source = OnnxSource(model, "benchmark")
+    return Runner(PEERS[1], lambda: source.run(x), 1)
 
 
 def measure(kind: str, work: Path, batches: list[int], rounds: int) -> dict[str, Any]:
@@ -117,7 +131,7 @@ def verdict(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for kind, rows in results.items():
         by_file: dict[str, float] = {}
         for name, row in rows.items():
-            if not name.startswith("paddle"):
+            if not name.startswith(PEERS):
                 file = name.partition(",")[0]
                 by_file[file] = min(by_file.get(file, float("inf")), row["ratio_of_medians"])
         worst[kind] = max(by_file.values())

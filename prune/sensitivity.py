@@ -8,7 +8,6 @@ killed run goes on where it stopped.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -62,22 +61,19 @@ class Sensitivity:
         baseline: metric of the whole model in percent.
         curves: group name -> points, from few channels removed to many; ends where it collapsed.
         key: what the curves belong to: weights, lines, criterion, ratios.
-        seconds: spent measuring, over all runs.
     """
 
     baseline: float
     curves: Mapping[str, list[Point]]
     key: Mapping[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data; no time in it, so that a stopped and resumed run ends with the same bytes."""
         curves = {name: [asdict(p) for p in points] for name, points in self.curves.items()}
         return {
             "version": VERSION,
             "key": dict(self.key),
             "baseline": self.baseline,
-            "seconds": round(self.seconds, 3),
             "curves": curves,
         }
 
@@ -93,7 +89,7 @@ class Sensitivity:
             numbers = [v for points in curves.values() for p in points for v in (p.score, p.loss, p.shift)]
             if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
                 raise ValueError("a value is not a finite number")
-            return cls(float(data["baseline"]), curves, dict(data["key"]), float(data["seconds"]))
+            return cls(float(data["baseline"]), curves, dict(data["key"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"sensitivity is damaged ({error})", where=where) from error
 
@@ -127,18 +123,15 @@ def measure(
     progress = progress or Silent()
     key = {**key, "ratios": list(ratios), "probe": dict(probe.key), "refine": refine, "collapsed": collapsed}
     known = _resume(path, key, progress)
-    start = time.perf_counter()
     base = probe.baseline()
     require_trained(base.score)
     curves: dict[str, list[Point]] = dict(known.curves) if known else {}
-    result = Sensitivity(base.score, curves, key, known.seconds if known else 0.0)
+    result = Sensitivity(base.score, curves, key)
     with progress.task("sensitivity", len(groups)) as task:
         for group in groups:
             if group.name not in curves:
                 curves[group.name] = _curve(group, probe, keep, ratios, base, collapsed)
                 _refine(curves[group.name], group, probe, keep, base, refine)
-                spent = (known.seconds if known else 0.0) + time.perf_counter() - start
-                result = Sensitivity(base.score, curves, key, spent)
                 if path is not None:
                     write_json(path, result.to_json())
             task.advance(1, group=group.name, loss=max((p.loss for p in curves[group.name]), default=0.0))

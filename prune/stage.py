@@ -239,9 +239,7 @@ def _measured(
         path=ctx.work / SENSITIVITY,
         progress=ctx.progress,
     )
-    ctx.progress.info(
-        f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%, {curves.seconds:.0f} s"
-    )
+    ctx.progress.info(f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%")
     return curves
 
 

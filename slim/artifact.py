@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -20,6 +21,9 @@ from slim.numerics import file_sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_SWAPS = 100
+# What a renaming says when another process has put a folder there, or moved it away, in between.
+_MEANWHILE = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
 _MAX_MANIFEST = 16 << 20
 _FIELDS = {
     "stage": str,
@@ -80,8 +84,8 @@ def writing(dest: Path) -> Iterator[Path]:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
+    dest = _real(dest)
     aside = _aside(dest)
-    dest = dest.resolve()
     try:
         yield aside
         _swap(aside, dest)
@@ -97,12 +101,19 @@ def require_writable(dest: Path) -> None:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
-    _aside(dest).rmdir()
+    _aside(_real(dest)).rmdir()
+
+
+def _real(path: Path) -> Path:
+    """Where a path leads to, links followed; InputError where they lead in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # what Python 3.10 says of a circle
+        raise InputError("is a link that leads to itself", where=path, remedy="name another place") from error
 
 
 def _aside(dest: Path) -> Path:
     try:
-        dest = dest.resolve()
         _refuse_foreign(dest)
         dest.parent.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(dest)
@@ -154,6 +165,18 @@ def _runs(pid: int) -> bool:
 
 
 def _swap(aside: Path, dest: Path) -> None:
+    """Put ``aside`` in the place of ``dest``; who else does so at the same moment comes before or after."""
+    for _ in range(_SWAPS):
+        try:
+            _swap_once(aside, dest)
+            return
+        except OSError as error:
+            if error.errno not in _MEANWHILE:
+                raise
+    raise InputError("is in use by another run", where=dest, remedy="wait for it, or choose another --out")
+
+
+def _swap_once(aside: Path, dest: Path) -> None:
     if not dest.exists() or not any(dest.iterdir()):
         os.replace(aside, dest)
         return
@@ -162,9 +185,18 @@ def _swap(aside: Path, dest: Path) -> None:
     try:
         os.replace(aside, dest)
     except OSError:
-        os.replace(old, dest)
+        _put_back(old, dest)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: Path, dest: Path) -> None:
+    try:
+        os.replace(old, dest)
+    except OSError:
+        if not dest.exists():
+            raise
+        shutil.rmtree(old, ignore_errors=True)  # another process has put its own there
 
 
 def seal(
@@ -210,7 +242,7 @@ def verify(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
+        if not _real(path).is_relative_to(_real(folder)):
             raise ArtifactError(f"manifest names {name!r}, outside the folder", where=folder)
         if not path.is_file():
             raise ArtifactError(f"{name} is missing", where=folder, remedy="write the artifact again")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 # Before anything imports numpy or paddle: two xdist workers on two cores, each with one thread.
@@ -23,3 +26,39 @@ settings.load_profile("steady")
 def checkout() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+
+HUGE = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """One to four damages: flipped bits, numbers replaced by extremes, cuts, doubled or moved pieces."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(out))
+        kind = rng.randrange(7)
+        if kind == 0:
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and len(out) >= 4:
+            struct.pack_into("<I", out, min(at & ~1, len(out) - 4), rng.choice(HUGE))
+        elif kind == 2 and len(out) >= 2:
+            struct.pack_into("<H", out, min(at & ~1, len(out) - 2), rng.choice(HUGE) & 0xFFFF)
+        elif kind == 3:
+            del out[at:]
+        elif kind == 4:
+            del out[at : at + rng.randint(1, 64)]
+        elif kind == 5:
+            out[at:at] = bytes(out[at : at + rng.randint(1, 64)])
+        else:
+            source = rng.randrange(len(out))
+            piece = out[source : source + rng.randint(1, 32)]
+            out[at : at + len(piece)] = piece
+        if not out:
+            out = bytearray(b"\0")
+    return bytes(out)
+
+
+@pytest.fixture(scope="session")
+def mutate() -> Callable[[bytes, random.Random], bytes]:
+    """Damages bytes: ``mutate(data, rng)``."""
+    return mutated

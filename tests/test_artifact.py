@@ -238,3 +238,25 @@ def test_json_is_written_aside_and_refuses_nan(tmp_path):
     assert names(tmp_path) == ["a.json"]
     with pytest.raises(InputError, match="cannot write"):
         artifact.write_json(tmp_path / "a.json/inside.json", {})
+
+
+PUBLISHING = """
+import sys
+from pathlib import Path
+from slim import artifact
+dest = Path(sys.argv[1])
+for number in range(300):
+    aside = dest.with_name(f".p1.tmp-{sys.argv[2]}")
+    aside.mkdir()
+    (aside / "a.txt").write_text(sys.argv[2])
+    artifact._swap(aside, dest)
+"""
+
+
+def test_two_that_publish_one_folder_again_and_again(tmp_path, checkout):
+    """Each renaming may meet the other's: both end well, and the folder is one of theirs, whole."""
+    command = [sys.executable, "-c", PUBLISHING, str(tmp_path / "p1")]
+    both = [subprocess.Popen([*command, name], cwd=checkout) for name in ("one", "two")]
+    assert [child.wait(timeout=120) for child in both] == [0, 0]
+    assert (tmp_path / "p1/a.txt").read_text() in ("one", "two")
+    assert names(tmp_path) == ["p1"]

@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "slim.strict",
         "slim.bundle",
         "slim.artifact",
+        "slim.locking",
         "slim.data",
         "slim.synth",
         "slim.ocr",

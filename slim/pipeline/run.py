@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from slim.artifact import MANIFEST, tool_versions, verify
 from slim.errors import ArtifactError, ConfigError, InputError
+from slim.locking import held
 from slim.pipeline import stages
 from slim.pipeline.checking import check_artifact
 from slim.pipeline.exporting import export_nb
@@ -157,8 +158,10 @@ class _Runner:
         if not self.fresh and self._done(dest, model, recipe, data):
             self.progress.info(f"{name}: already done in {dest}")
             return
-        if self.fresh:
-            shutil.rmtree(stages.work_folder(dest), ignore_errors=True)
+        work = stages.work_folder(dest)
+        if self.fresh and work.exists():
+            with held(work, self.progress):  # not from under a run that goes on in it
+                shutil.rmtree(work, ignore_errors=True)
         self.progress.info(f"{name}: {dest}")
         do()
 

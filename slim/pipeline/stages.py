@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact, zoo
 from slim.errors import GateFailed, InputError, UsageError
+from slim.locking import held
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, require_lines
 from slim.pipeline.opening import open_model
@@ -16,7 +18,7 @@ from slim.progress import Reporter
 from slim.stage import Check, StageContext
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from slim.bundle import Bundle
     from slim.config import Config, PruneSection
@@ -139,17 +141,17 @@ def prune(
         section = section.model_copy(update={"sensitivities": str(sensitivities)})
     if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
         raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
-    job = _job("prune", config, section, model, out, seed, strict, progress)
-    plan = stage.plan(job.before, section, job.context)
-    if plot is not None:
-        stage.plot(job.before, job.context.work, plot)
-    pruned = stage.apply(job.before, plan)
-    checks = stage.checks(job.before, pruned, section)
-    StageResult("prune", job.dest, checks, {}).require()
-    cut = pruned.sha256()
-    steps = _recover(pruned, section, job)
-    kept = [job.context.work / SENSITIVITY]
-    return job.finish(pruned, checks, {"plan": plan.rows()}, kept, cut_weights=cut, finetune_steps=steps)
+    with _job("prune", config, section, model, out, seed, strict, progress) as job:
+        plan = stage.plan(job.before, section, job.context)
+        if plot is not None:
+            stage.plot(job.before, job.context.work, plot)
+        pruned = stage.apply(job.before, plan)
+        checks = stage.checks(job.before, pruned, section)
+        StageResult("prune", job.dest, checks, {}).require()
+        cut = pruned.sha256()
+        steps = _recover(pruned, section, job)
+        kept = [job.context.work / SENSITIVITY]
+        return job.finish(pruned, checks, {"plan": plan.rows()}, kept, cut_weights=cut, finetune_steps=steps)
 
 
 def quant(
@@ -175,19 +177,19 @@ def quant(
 
     section = config.Quant or QuantSection()
     section = section.model_copy(update={k: v for k, v in options.items() if v is not None})
-    job = _job("quant", config, section, model, out, seed, strict, progress)
-    scheme = stage.plan(job.before, section, job.context)
-    quantized = stage.apply(job.before, scheme, section, job.context)
-    files: list[Path] = []
-    facts: dict[str, Any] = {}
-    if section.max_drop is not None or section.analyze:
-        found = _searched(job, quantized)
-        quantized, files, facts = found.bundle, found.files, {"search": found.facts}
-    checks = stage.checks(job.before, quantized, section)
-    StageResult("quant", job.dest, checks, {}).require()
-    recipe = section.Finetune if section.mode == "qat" else None
-    steps = recipe.steps if recipe is not None else 0
-    return job.finish(quantized, checks, facts, files, finetune_steps=steps, **facts)
+    with _job("quant", config, section, model, out, seed, strict, progress) as job:
+        scheme = stage.plan(job.before, section, job.context)
+        quantized = stage.apply(job.before, scheme, section, job.context)
+        files: list[Path] = []
+        facts: dict[str, Any] = {}
+        if section.max_drop is not None or section.analyze:
+            found = _searched(job, quantized)
+            quantized, files, facts = found.bundle, found.files, {"search": found.facts}
+        checks = stage.checks(job.before, quantized, section)
+        StageResult("quant", job.dest, checks, {}).require()
+        recipe = section.Finetune if section.mode == "qat" else None
+        steps = recipe.steps if recipe is not None else 0
+        return job.finish(quantized, checks, facts, files, finetune_steps=steps, **facts)
 
 
 def _searched(job: _Job, quantized: Bundle) -> Searched:
@@ -254,6 +256,7 @@ def _teacher(context: StageContext, before: Bundle) -> Bundle:
     return before if context.teacher is None else context.teacher
 
 
+@contextmanager
 def _job(
     name: str,
     config: Config,
@@ -263,9 +266,23 @@ def _job(
     seed: int,
     strict: bool,
     progress: Reporter,
-) -> _Job:
+) -> Iterator[_Job]:
     dest = out or config.out_folder / name
     artifact.require_writable(dest)
+    with held(work_folder(dest), progress):
+        yield _opened(name, config, section, model, dest, seed, strict, progress)
+
+
+def _opened(
+    name: str,
+    config: Config,
+    section: Any,
+    model: str | None,
+    dest: Path,
+    seed: int,
+    strict: bool,
+    progress: Reporter,
+) -> _Job:
     bundle = open_model(model, config, progress)
     require_lines(bundle.spec.kind, bundle.source)
     data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim.errors import UsageError
+from slim.locking import held
 from slim.pipeline.datasets import dataset, open_labels, require_lines
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
@@ -75,17 +76,18 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
         assert held_out is not None
         return evaluate(bundle.run, held_out, bundle.spec, batch_size=_BATCH, progress=progress).metrics
 
-    result = fit(
-        bundle.net,
-        recipe,
-        source,
-        kind=kind,
-        evaluate=score if held_out is not None else None,
-        main_indicator=config.main_indicator,
-        out=out,
-        progress=progress,
-        seed=seed,
-    )
+    with held(out, progress):
+        result = fit(
+            bundle.net,
+            recipe,
+            source,
+            kind=kind,
+            evaluate=score if held_out is not None else None,
+            main_indicator=config.main_indicator,
+            out=out,
+            progress=progress,
+            seed=seed,
+        )
     tell_bad_lines(source, progress)
     return {
         "out": str(out),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -114,3 +115,17 @@ def test_no_lmdb_below(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(InputError, match="no LMDB"):
             open_lmdb(folder, "rec")
+
+
+def test_two_threads_read_while_the_file_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slim.data.lmdb_data.READS_MAPPED", 2)
+    texts = [f"text {number}" for number in range(50)]
+    data = LmdbData(_write(tmp_path / "set", texts), "rec")
+
+    def read(_: int) -> list[str]:
+        return [data.entry(number).text for _ in range(20) for number in range(50)]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(read, range(2))) == [texts * 20] * 2

@@ -19,34 +19,6 @@ from export.nb.witness import rewrite
 from slim.errors import SlimError
 
 MUTATIONS = 2400
-HUGE = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
-
-
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """One to four damages: flipped bits, numbers replaced by extremes, cuts, doubled or moved pieces."""
-    out = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(out))
-        kind = rng.randrange(7)
-        if kind == 0:
-            out[at] ^= 1 << rng.randrange(8)
-        elif kind == 1 and len(out) >= 4:
-            struct.pack_into("<I", out, min(at & ~1, len(out) - 4), rng.choice(HUGE))
-        elif kind == 2 and len(out) >= 2:
-            struct.pack_into("<H", out, min(at & ~1, len(out) - 2), rng.choice(HUGE) & 0xFFFF)
-        elif kind == 3:
-            del out[at:]
-        elif kind == 4:
-            del out[at : at + rng.randint(1, 64)]
-        elif kind == 5:
-            out[at:at] = bytes(out[at : at + rng.randint(1, 64)])
-        else:
-            source = rng.randrange(len(out))
-            piece = out[source : source + rng.randint(1, 32)]
-            out[at : at + len(piece)] = piece
-        if not out:
-            out = bytearray(b"\0")
-    return bytes(out)
 
 
 def refused_or_run(data: bytes, x: np.ndarray) -> str:
@@ -67,7 +39,7 @@ def refused_or_run(data: bytes, x: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("name", ["block_dw3", "block_se", "compact"])
-def test_damaged_files_are_refused_or_run(golden, name):
+def test_damaged_files_are_refused_or_run(golden, name, mutate):
     case = golden("block_dw3" if name == "compact" else name)
     data = case.path.read_bytes() if name != "compact" else encode_nb(compact(read_nb(case.path))[0])
     x = np.ascontiguousarray(case.runs[0][0][:, :, :6, :8])
@@ -83,7 +55,7 @@ def test_damaged_files_are_refused_or_run(golden, name):
     assert seen["refused"] > MUTATIONS // 12 and seen["run"] > MUTATIONS // 60
 
 
-def test_reading_takes_no_more_memory_than_the_file_justifies(golden):
+def test_reading_takes_no_more_memory_than_the_file_justifies(golden, mutate):
     data = golden("block_se").path.read_bytes()
     rng = random.Random("memory")
     tracemalloc.start()
