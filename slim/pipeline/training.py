@@ -34,7 +34,6 @@ def evaluate_model(
     if data is None and config is None:
         raise UsageError("no data to score on", remedy="give --data or -c")
     kind = bundle.spec.kind
-    require_lines(kind, bundle.source)
     if data is not None:
         found = open_labels(data, kind)
     else:
