@@ -32,6 +32,7 @@ COMMANDS: dict[str, Entry] = {
     "inspect": Entry("inspect", "Say what a .nb file holds: kernels, bytes, precision."),
     "compact": Entry("compact", "Shrink a .nb file without changing its outputs."),
     "run-nb": Entry("run_nb", "Execute a .nb file on a PC with the ARM kernels' arithmetic."),
+    "ocr": Entry("ocr", "Read a picture with exported detector, classifier and recognizer."),
     "synth": Entry("synth", "Render a data set of text lines or pages."),
     "config": Entry("config", "Check, list and show configurations."),
     "import": Entry("import_", "Recover trainable weights from an inference model or ONNX file."),
