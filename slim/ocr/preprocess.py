@@ -60,12 +60,17 @@ def to_tensor(
             raise InputError(f"tensor width is {total}, must be at least 1", remedy="use a multiple of 32")
         used = resized_width(image.shape[0], image.shape[1], height, total)
     small = cv2.resize(image, (used, height), interpolation=cv2.INTER_LINEAR)
-    if spec.order == "RGB":
-        small = small[:, :, ::-1]
     tensor = np.zeros((spec.channels, height, total), np.float32)
-    pixels = small.astype(np.float32).transpose(2, 0, 1)
-    tensor[:, :, :used] = (pixels * np.float32(spec.scale) - _column(spec.mean)) / _column(spec.std)
+    tensor[:, :, :used] = normalised(small, spec)
     return tensor
+
+
+def normalised(image: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """H x W x 3 pixels, BGR, as 3 x H x W values in the model's channel order."""
+    if spec.order == "RGB":
+        image = image[:, :, ::-1]
+    pixels = image.astype(np.float32).transpose(2, 0, 1)
+    return np.asarray((pixels * np.float32(spec.scale) - _column(spec.mean)) / _column(spec.std), np.float32)
 
 
 def det_size(height: int, width: int, limit: int = 960, kind: str = "max") -> tuple[int, int]:

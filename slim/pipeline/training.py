@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim.errors import UsageError
-from slim.pipeline.datasets import dataset, open_labels, require_lines
+from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
 
@@ -62,7 +62,6 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
     from slim.training import fit
     from slim.training.sources import batches, tell_bad_lines
 
-    require_lines(config.kind, config.source)
     bundle = _start(config, seed, progress)
     kind = bundle.spec.kind
     recipe = config.train_recipe()
