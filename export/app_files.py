@@ -8,7 +8,7 @@ from typing import Any
 from slim import artifact
 from slim.errors import InputError
 from slim.ocr.ctc import TIME_STRIDE
-from slim.ocr.preprocess import DET_LONGEST_SIDE, DET_MULTIPLE
+from slim.ocr.preprocess import DET_MULTIPLE
 from slim.spec import BLANK, ModelSpec
 
 LABELS = "labels.txt"
@@ -76,11 +76,14 @@ def preprocess_facts(spec: ModelSpec) -> dict[str, Any]:
 
 def _resize(spec: ModelSpec) -> dict[str, Any]:
     if spec.kind == "det":
+        longest = spec.input.limit_type == "max"
+        change = "shrink so that the longest" if longest else "enlarge so that the shortest"
+        side = "longest_side" if longest else "shortest_side"
         return {
-            "rule": "shrink so that the longest side is at most longest_side, then round both sides to "
+            "rule": f"{change} side is at {'most' if longest else 'least'} {side}, then round both sides to "
             "multiples of multiple_of, at least one multiple",
             "interpolation": "bilinear",
-            "longest_side": DET_LONGEST_SIDE,
+            side: spec.input.limit_side,
             "multiple_of": DET_MULTIPLE,
         }
     return {

@@ -63,7 +63,7 @@ def evaluate(
     """Score ``run`` on the first ``limit`` images (all by default), in the data set's order.
 
     Every image becomes a tensor of the spec's nominal width, so the result does not depend on the
-    batch size.
+    batch size; pages (det), which keep their own sizes, are run one by one.
 
     Raises:
         InputError: nothing to score, an unreadable image, a text that the dictionary cannot spell.
@@ -75,7 +75,7 @@ def evaluate(
     metric, rows, seconds = metric_for(spec.kind), [], 0.0
     allowed = class_numbers(spec.labels)
     with (progress or Silent()).task(f"score {spec.name}", count) as task:
-        for lines in _batches(dataset, count, batch_size):
+        for lines in _batches(dataset, count, 1 if spec.kind == "det" else batch_size):
             for line in lines:
                 _require_spellable(line, allowed, spec.kind)
             batch = np.stack([to_tensor(line.image, spec.input) for line in lines])
@@ -83,7 +83,7 @@ def evaluate(
             outputs = np.asarray(run(batch))
             seconds += time.perf_counter() - start
             _require_sane(outputs, lines)
-            found = decode(outputs, spec)
+            found = decode(outputs, spec, [(line.image.shape[0], line.image.shape[1]) for line in lines])
             right = metric.update([p.text for p in found], [line.text for line in lines])
             for line, p, ok in zip(lines, found, right, strict=True):
                 rows.append(PredictionRow(line.ref, line.text, p.text, p.score, ok))

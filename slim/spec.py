@@ -21,7 +21,8 @@ class InputSpec:
 
     Pixels become ``(pixel * scale - mean[c]) / std[c]``, channel order ``order``. For cls and rec the
     image is resized to ``height`` keeping its ratio, then padded on the right with zeros (after
-    normalisation) to ``width``. For det the sides are rounded to multiples of 32 and both are dynamic.
+    normalisation) to ``width``. For det both sides are dynamic: see `slim.ocr.preprocess.det_size`,
+    which reads ``limit_side`` (pixels) and ``limit_type`` ("max" or "min"); other kinds leave them alone.
     """
 
     height: int
@@ -33,6 +34,8 @@ class InputSpec:
     order: str = "BGR"
     dynamic_width: bool = False
     dynamic_height: bool = False
+    limit_side: int = 960
+    limit_type: str = "max"
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from slim.data.dataset import Line
+from slim.data.labels import parse_boxes
 from slim.errors import InputError, StageFailed
 from slim.evaluate import PredictionRow, evaluate, read_predictions, write_predictions
 from slim.spec import InputSpec, ModelSpec
@@ -95,6 +96,42 @@ def _spell_ab(x: np.ndarray) -> np.ndarray:
 def test_rec_ignores_spaces_and_gives_both_metrics() -> None:
     result = evaluate(_spell_ab, _Lines([0, 0], ["a b", "b"]), REC)
     assert result.metrics == {"acc": 0.5, "norm_edit_dis": 0.75}
+
+
+class _Pages:
+    """Pages of two sizes with one bright bar each; `_bright` finds what is bright."""
+
+    sizes = ((60, 100), (120, 100))
+    label = '[{"transcription": "HI", "points": [[20, 20], [60, 20], [60, 32], [20, 32]]}]'
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, number: int) -> Line:
+        image = np.zeros((*self.sizes[number], 3), np.uint8)
+        image[22:31, 22:59] = 255
+        return Line(f"{number}.png", image, self.label)
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def test_pages_of_several_sizes_are_scored_one_by_one() -> None:
+    page = InputSpec(64, 96, dynamic_width=True, dynamic_height=True)
+    post = {"thresh": 0.3, "box_thresh": 0.6, "max_candidates": 1000, "unclip_ratio": 0.5}
+    shapes = []
+
+    def bright(x: np.ndarray) -> np.ndarray:
+        shapes.append(x.shape)
+        return (x[:, :1] > 0).astype(np.float32)
+
+    result = evaluate(bright, _Pages(), ModelSpec("d", "det", {}, (), page, post), batch_size=2)
+    assert shapes == [(1, 3, 64, 96), (1, 3, 128, 96)]
+    assert result.metrics == {"precision": 1.0, "recall": 1.0, "hmean": 1.0}
+    assert result.correct == [True, True]
+    assert parse_boxes(result.predictions[0].text, "")[0].points[0] == pytest.approx((20, 20), abs=2)
+    far = evaluate(lambda x: bright(x[..., ::-1]), _Pages(), ModelSpec("d", "det", {}, (), page, post))
+    assert far.metrics == {"precision": 0.0, "recall": 0.0, "hmean": 0.0}
 
 
 def test_text_outside_the_dictionary_is_an_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from slim.config.recipe import unsupported
+from slim.config.recipe import unsupported, unsupported_pages
 from slim.config.schema import Config
 from slim.config.transforms import AUGMENTATIONS
 
@@ -78,4 +78,5 @@ def _training(config: Config) -> list[str]:
         found.append(f"Train.dataset.transforms: {', '.join(replaced)} replaced by our own augmentation")
     if config.Optimizer:
         found += [f"{text}; slim train will refuse it" for text in unsupported(config.Optimizer)]
+    found += [f"{text}; slim train will refuse it" for text in unsupported_pages(config)]
     return found

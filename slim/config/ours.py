@@ -82,7 +82,13 @@ class TrainRecipe(Section):
     temperature: Above0 = Field(default=1.0, description="softness of the teacher's outputs")
     augment: Flag = Field(default=True, description="change training images at random")
     width: Annotated[Integer, Field(ge=8, le=4096)] | None = Field(
-        default=None, description="training width of rec lines in pixels; null: the model's"
+        default=None,
+        description="training width of rec lines in pixels, null: the model's; side of the square parts that "
+        "det pages are cut into, null: 640",
+    )
+    shrink_loss: Literal["bce", "dice"] | None = Field(
+        default=None,
+        description="det: loss of the shrink map; bce (also null): cross entropy with hard negatives",
     )
     freeze_bn: Flag = Field(default=False, description="keep BatchNorm statistics as they are")
 

@@ -101,6 +101,13 @@ def _det_input(config: Config) -> InputSpec:
     shape = resize.image_shape if isinstance(resize, DetResizeForTestArgs) else None
     height, width = shape or (_PAGE_SIDE, _PAGE_SIDE)
     given = norm if isinstance(norm, NormalizeImageArgs) else NormalizeImageArgs()
+    limit = resize if isinstance(resize, DetResizeForTestArgs) else DetResizeForTestArgs()
+    if limit.resize_long or limit.limit_type == "resize_long":
+        raise ConfigError(
+            "DetResizeForTest.resize_long is not supported",
+            where=config.source,
+            remedy="give limit_side_len with limit_type max or min",
+        )
     return InputSpec(
         height=height,
         width=width,
@@ -110,6 +117,8 @@ def _det_input(config: Config) -> InputSpec:
         order=_order(config),
         dynamic_width=True,
         dynamic_height=True,
+        limit_side=limit.limit_side_len or (960 if (limit.limit_type or "max") == "max" else 736),
+        limit_type=limit.limit_type or "max",
     )
 
 
@@ -122,4 +131,9 @@ def _post(config: Config) -> dict[str, Any]:
         else DBPostProcess(name="DBPostProcess")
     )
     keys = ("thresh", "box_thresh", "max_candidates", "unclip_ratio")
-    return {key: getattr(post, key) for key in keys}
+    found = {key: getattr(post, key) for key in keys}
+    if post.use_dilation:
+        found["use_dilation"] = True
+    if post.score_mode != "fast":
+        found["score_mode"] = post.score_mode
+    return found

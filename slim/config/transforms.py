@@ -23,8 +23,8 @@ from slim.config.fields import (
     Text,
 )
 
-# Random changes of training lines that our own augmentation stands for.
-AUGMENTATIONS = ("RecAug", "BaseDataAugmentation", "RandAugment")
+# Random changes of training images that our own augmentation stands for.
+AUGMENTATIONS = ("RecAug", "BaseDataAugmentation", "RandAugment", "IaaAugment")
 # Steps whose work is done elsewhere: labels by the dataset, layout by the tensor builder.
 BUILT_IN = ("CTCLabelEncode", "ClsLabelEncode", "DetLabelEncode", "ToCHWImage", "KeepKeys")
 

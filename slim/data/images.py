@@ -114,6 +114,13 @@ def decode_image(data: bytes, where: str) -> npt.NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
+def encoded(image: npt.NDArray[np.uint8], ending: str) -> bytes:
+    """Bytes of a picture file of the format that ``ending`` (".png", ".jpg", ...) names; BGR in."""
+    import cv2
+
+    return bytes(cv2.imencode(ending, image)[1])
+
+
 def _is_cut_off(data: bytes) -> bool:
     """True for a PNG or JPEG without its end marker: OpenCV fills the rest grey and says nothing."""
     if data[:8] == _PNG:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from slim.errors import InputError
 
 MAX_LINE_BYTES = 4 * 1024 * 1024
-IGNORED = "###"
+IGNORED = ("###", "*")
 _CHUNK = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -46,8 +46,8 @@ class Box:
 
     @property
     def ignored(self) -> bool:
-        """True for the regions that PaddleOCR neither trains on nor scores (text ``###``)."""
-        return self.text == IGNORED
+        """True for the regions that PaddleOCR neither trains on nor scores (text ``###`` or ``*``)."""
+        return self.text in IGNORED
 
 
 class LabelFile:
@@ -113,11 +113,12 @@ class LabelFile:
         self._file.close()
 
 
-def parse_boxes(text: str, where: str) -> list[Box]:
-    """The regions of a det label.
+def parse_boxes(text: str, where: str, *, least: int = 1) -> list[Box]:
+    """The regions of a det label, or (``least`` 0) what a detector found, which may be none.
 
     Raises:
-        InputError: not a JSON list of objects with ``transcription`` and at least four finite points.
+        InputError: not a JSON list of objects with ``transcription`` and at least four finite points, or
+            fewer than ``least`` of them.
 
     >>> parse_boxes('[{"transcription": "HI", "points": [[1,1],[9,1],[9,5],[1,5]]}]', "labels.txt:1")[0].text
     'HI'
@@ -130,7 +131,7 @@ def parse_boxes(text: str, where: str) -> list[Box]:
             where=where,
             remedy='write [{"transcription": "text", "points": [[x,y], [x,y], [x,y], [x,y]]}]',
         ) from error
-    if not boxes:
+    if len(boxes) < least:
         raise InputError("det label holds no region", where=where)
     return boxes
 

@@ -9,18 +9,16 @@ batches, whose order is seeded then, so that short lines are not padded to long 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from slim.data.dataset import TrainingData
 from slim.data.images import UnreadableImage
+from slim.data.stepwise import Batch, Stepwise, fill_gaps
 from slim.data.tolerance import Tolerance
 from slim.errors import InputError, UnsupportedModel
 from slim.ocr.ctc import TIME_STRIDE, class_numbers, encode, steps_needed
@@ -29,8 +27,6 @@ from slim.spec import ModelSpec
 
 POOL_BATCHES = 16
 WIDTH_MULTIPLE = 32
-PREFETCH = 2
-_T = TypeVar("_T")
 
 
 class Augmentation(Protocol):
@@ -38,25 +34,6 @@ class Augmentation(Protocol):
 
     def __call__(self, image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         """``image`` and result: H x W x 3, uint8, BGR; random only through ``rng``."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One training batch of N images.
-
-    Attributes:
-        image: float32, N x 3 x H x W.
-        labels: int64; rec: N x L class numbers padded with 0 (the blank); cls: N.
-        lengths: int64, N; rec: characters of each text; cls: 1.
-        refs: N image paths.
-        step: the training step it belongs to.
-    """
-
-    image: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    refs: tuple[str, ...]
-    step: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +45,7 @@ class _Slot:
     width: int
 
 
-class TrainBatches:
+class TrainBatches(Stepwise):
     """Batches of a training set.
 
     Args:
@@ -97,27 +74,14 @@ class TrainBatches:
     ) -> None:
         if spec.kind not in ("rec", "cls"):
             raise UnsupportedModel(f"kind {spec.kind} has no training batches here", where=spec.name)
-        if batch_size < 1 or len(dataset) == 0:
-            raise InputError(
-                f"batches of {batch_size} from {len(dataset)} lines", remedy="both must be at least 1"
-            )
+        super().__init__(dataset, batch_size, seed, tolerance)
         if isinstance(width, int) and width < WIDTH_MULTIPLE:
             raise InputError(f"training width is {width} pixels, must be at least {WIDTH_MULTIPLE}")
-        self.dataset, self.spec, self.batch_size, self.seed = dataset, spec, batch_size, seed
-        self.augment = augment
-        self.tolerance = tolerance if tolerance is not None else Tolerance()
-        self.tolerance.total = len(dataset)
+        self.spec, self.augment = spec, augment
         self._auto = width == "auto" and spec.kind == "rec"
         self._limit = width if isinstance(width, int) else spec.input.width
         self._classes = class_numbers(spec.labels)
-        # Caches only: both are pure functions of their arguments.
-        self._permutation = lru_cache(maxsize=2)(self._make_permutation)
-        self._pool = lru_cache(maxsize=2)(self._make_pool)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps that show about every line once."""
-        return math.ceil(len(self.dataset) / self.batch_size)
+        self._pool = lru_cache(maxsize=2)(self._make_pool)  # a pure function of its argument
 
     def batch_at(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
@@ -133,38 +97,14 @@ class TrainBatches:
         refs = tuple(self.dataset.entry(slot.number).ref for slot in used)
         return Batch(images, labels[:, 0] if self.spec.kind == "cls" else labels, lengths, refs, step)
 
-    def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
-        """Batches of the steps ``start_step`` .. ``stop_step - 1``, made ahead by one thread.
-
-        An error in the thread is raised here; leaving the loop early ends the thread.
-        """
-        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
-        pending: deque[Future[Batch]] = deque()
-        try:
-            for step in range(start_step, stop_step):
-                pending.append(pool.submit(self.batch_at, step))
-                if len(pending) > PREFETCH:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _make_permutation(self, epoch: int) -> npt.NDArray[np.int64]:
-        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.dataset))
-
-    def _number_at(self, position: int) -> int:
-        epoch, inside = divmod(position, len(self.dataset))
-        return int(self._permutation(epoch)[inside])
-
     def _make_pool(self, pool: int) -> list[list[_Slot]]:
         size = POOL_BATCHES * self.batch_size
-        found = [self._slot(self._number_at(pool * size + k)) for k in range(size)]
-        slots = _fill_gaps(found)
+        found = [self._slot(self.number_at(pool * size + k)) for k in range(size)]
+        slots = fill_gaps(found)
         if slots is None:
             raise InputError(
                 f"none of {size} training lines in a row can be used ({self.tolerance.summary()})",
-                where=self.dataset.where(self._number_at(pool * size)),
+                where=self.dataset.where(self.number_at(pool * size)),
                 remedy=f"texts must fit {self._limit // TIME_STRIDE} time steps of width {self._limit}",
             )
         if self._auto:
@@ -213,7 +153,7 @@ class TrainBatches:
             if self.augment is not None:
                 image = self.augment(image, np.random.default_rng([self.seed, 3, step, place]))
             found.append((to_tensor(image, self.spec.input, width), slot))
-        good = _fill_gaps(found)
+        good = fill_gaps(found)
         if good is None:
             raise InputError(
                 f"no image of the batch of step {step} can be read",
@@ -221,19 +161,3 @@ class TrainBatches:
                 remedy="check the data folder",
             )
         return np.stack([tensor for tensor, _ in good]), [slot for _, slot in good]
-
-
-def _fill_gaps(items: list[_T | None]) -> list[_T] | None:
-    """Replace each None by the next item that is none, wrapping around; None when there is no item.
-
-    >>> _fill_gaps([None, 1, None, 2, None])
-    [1, 1, 2, 2, 1]
-    """
-    following = next((item for item in items if item is not None), None)
-    if following is None:
-        return None
-    filled = []
-    for item in reversed(items):
-        following = item if item is not None else following
-        filled.append(following)
-    return filled[::-1]

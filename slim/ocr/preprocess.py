@@ -16,7 +16,7 @@ from slim.errors import InputError
 from slim.spec import InputSpec
 
 DET_MULTIPLE = 32
-DET_LONGEST_SIDE = 960
+DET_MAX_PIXELS = 64_000_000
 
 
 def resized_width(height: int, width: int, target_height: int, limit: int) -> int:
@@ -40,19 +40,19 @@ def to_tensor(
         image: H x W x 3, uint8, BGR.
         spec: input facts of the model.
         width: width of the tensor in pixels; None takes ``spec.width``. Ignored for det (both sides
-            dynamic), where sides become multiples of 32 and the longest at most 960.
+            dynamic), see `det_size`.
 
     Returns:
         float32, 3 x H x W, padded on the right with zeros after the normalisation.
 
     Raises:
-        InputError: the image is not H x W x 3 uint8, or the width is below 1.
+        InputError: the image is not H x W x 3 uint8, or the width is below 1, or the page too large.
     """
     import cv2
 
     _require_image(image, spec)
     if spec.dynamic_height:
-        height, used = det_size(*image.shape[:2])
+        height, used = det_size(image.shape[0], image.shape[1], spec.limit_side, spec.limit_type)
         total = used
     else:
         height, total = spec.height, spec.width if width is None else width
@@ -60,22 +60,39 @@ def to_tensor(
             raise InputError(f"tensor width is {total}, must be at least 1", remedy="use a multiple of 32")
         used = resized_width(image.shape[0], image.shape[1], height, total)
     small = cv2.resize(image, (used, height), interpolation=cv2.INTER_LINEAR)
-    if spec.order == "RGB":
-        small = small[:, :, ::-1]
     tensor = np.zeros((spec.channels, height, total), np.float32)
-    pixels = small.astype(np.float32).transpose(2, 0, 1)
-    tensor[:, :, :used] = (pixels * np.float32(spec.scale) - _column(spec.mean)) / _column(spec.std)
+    tensor[:, :, :used] = normalised(small, spec)
     return tensor
 
 
-def det_size(height: int, width: int) -> tuple[int, int]:
-    """New height and width of a page: longest side at most 960, both rounded to multiples of 32.
+def normalised(image: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """H x W x 3 pixels, BGR, as 3 x H x W values in the model's channel order."""
+    if spec.order == "RGB":
+        image = image[:, :, ::-1]
+    pixels = image.astype(np.float32).transpose(2, 0, 1)
+    return np.asarray((pixels * np.float32(spec.scale) - _column(spec.mean)) / _column(spec.std), np.float32)
 
-    >>> det_size(1080, 1920), det_size(20, 100)
-    ((544, 960), (32, 96))
+
+def det_size(height: int, width: int, limit: int = 960, kind: str = "max") -> tuple[int, int]:
+    """New height and width of a page, both rounded to multiples of 32.
+
+    Args:
+        limit: pixels: of the longest side, which is shrunk to it (``kind`` "max", as PaddleOCR's inference
+            does), or of the shortest, which is enlarged to it ("min", as its evaluation does).
+    Raises:
+        InputError: over 64 megapixels would come out.
+
+    >>> det_size(1080, 1920), det_size(20, 100), det_size(368, 500, 736, "min")
+    ((544, 960), (32, 96), (736, 992))
     """
-    ratio = min(1.0, DET_LONGEST_SIDE / max(height, width))
-    return _multiple(height * ratio), _multiple(width * ratio)
+    ratio = min(1.0, limit / max(height, width)) if kind == "max" else max(1.0, limit / min(height, width))
+    new_height, new_width = _multiple(height * ratio), _multiple(width * ratio)
+    if new_height * new_width > DET_MAX_PIXELS:
+        raise InputError(
+            f"a page of {width} x {height} becomes {new_width} x {new_height}, limit {DET_MAX_PIXELS} pixels",
+            remedy="use limit_type max",
+        )
+    return new_height, new_width
 
 
 def _multiple(side: float) -> int:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def require_lines(kind: str, where: str | None) -> None:
-    """Refuse a detector where text lines are trained on or scored.
+    """Refuse a detector where only models of text lines are worked on.
 
     Raises:
         UnsupportedModel: ``kind`` is det.
     """
     if kind == "det":
         raise UnsupportedModel(
-            "is a detector, which is neither trained nor scored here",
+            "is a detector, which is not pruned or quantized here",
             where=where,
-            remedy="export it with slim export-nb and compare its tensors with slim check",
+            remedy="train it with slim train, export it with slim export-nb",
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from slim.errors import UsageError
 from slim.locking import held
-from slim.pipeline.datasets import dataset, open_labels, require_lines
+from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
 
@@ -35,7 +35,6 @@ def evaluate_model(
     if data is None and config is None:
         raise UsageError("no data to score on", remedy="give --data or -c")
     kind = bundle.spec.kind
-    require_lines(kind, bundle.source)
     if data is not None:
         found = open_labels(data, kind)
     else:
@@ -64,7 +63,6 @@ def train_model(config: Config, *, strict: bool, seed: int, progress: Reporter) 
     from slim.training import fit
     from slim.training.sources import batches, tell_bad_lines
 
-    require_lines(config.kind, config.source)
     bundle = _start(config, seed, progress)
     kind = bundle.spec.kind
     recipe = config.train_recipe()

@@ -1,4 +1,4 @@
-"""Rendered text lines with known labels: seeded, byte for byte reproducible data sets."""
+"""Rendered text lines and pages with known labels: seeded, byte for byte reproducible data sets."""
 
 from slim.synth.sets import GENERATOR_VERSION, synthesize
 

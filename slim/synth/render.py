@@ -1,4 +1,4 @@
-"""One text line as a picture: colours, perspective, blur, noise, compression.
+"""One text line as a picture: colours, perspective, blur, noise, compression; `pages` uses its parts too.
 
 Everything random comes from the generator that is passed in. Geometry and blur are Pillow's plain C
 loops and blending is integer arithmetic: no vector unit changes a byte, so a set's hash holds on another
@@ -63,15 +63,15 @@ def render_line(
     """
     from PIL import ImageFilter
 
-    mask = _warp(_mask(text, face, rng, hard), rng, hard)
+    mask = _warp(text_mask(text, face, rng, hard), rng, hard)
     mask = _resize(mask, rng, hard)
     radius = float(rng.random() ** 2 * hard.blur)
     if radius > 0.2:
         mask = mask.filter(ImageFilter.GaussianBlur(radius))
     ink = np.asarray(mask)
-    ground = _background(ink.shape[0], ink.shape[1], np.random.default_rng([background_seed, 7]), hard)
-    colour = _ink_colour(int(ground.mean(dtype=np.float64)), rng, hard)
-    return _compose(ground, ink, colour, _noise(ground.shape, rng, hard))
+    ground = background(ink.shape[0], ink.shape[1], np.random.default_rng([background_seed, 7]), hard)
+    colour = ink_colour(int(ground.mean(dtype=np.float64)), rng, hard)
+    return picture(blended(ground, ink, colour), noise(ground.shape, rng, hard))
 
 
 def encode(image: Image.Image, rng: np.random.Generator, hard: Difficulty) -> bytes:
@@ -97,7 +97,7 @@ def _extent(path: str, size: int) -> tuple[int, int]:
     return int(top), int(bottom)
 
 
-def _mask(text: str, face: Face, rng: np.random.Generator, hard: Difficulty) -> Image.Image:
+def text_mask(text: str, face: Face, rng: np.random.Generator, hard: Difficulty) -> Image.Image:
     """The text in white on black with random margins."""
     from PIL import Image, ImageDraw
 
@@ -149,7 +149,7 @@ def _resize(mask: Image.Image, rng: np.random.Generator, hard: Difficulty) -> Im
     return mask.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def _background(height: int, width: int, rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
+def background(height: int, width: int, rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
     """H x W x 3: a colour, a gradient, and a smooth random texture."""
     from PIL import Image
 
@@ -164,7 +164,7 @@ def _background(height: int, width: int, rng: np.random.Generator, hard: Difficu
     return np.clip(base.astype(np.int32) + (texture + gradient)[:, :, None], 0, 255)
 
 
-def _ink_colour(ground: int, rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
+def ink_colour(ground: int, rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
     """A colour whose brightness differs from the ground's by ``hard.contrast`` at least."""
     room = [side for side in (ground - hard.contrast, 255 - hard.contrast - ground) if side >= 0]
     darker = ground >= hard.contrast and (len(room) == 1 or bool(rng.random() < ground / 255))
@@ -176,7 +176,7 @@ def _ink_colour(ground: int, rng: np.random.Generator, hard: Difficulty) -> npt.
     return np.clip(level + tint, 0, 255).astype(np.int32)
 
 
-def _noise(shape: tuple[int, ...], rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
+def noise(shape: tuple[int, ...], rng: np.random.Generator, hard: Difficulty) -> npt.NDArray[np.int32]:
     """Sum of two uniform integers, scaled to the wanted deviation (105 is that of the sum of two bytes)."""
     level = int(rng.random() ** 2 * hard.noise * 256 / 105)
     pair = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
@@ -184,11 +184,16 @@ def _noise(shape: tuple[int, ...], rng: np.random.Generator, hard: Difficulty) -
     return total * level >> 8
 
 
-def _compose(
-    ground: npt.NDArray[np.int32], ink: _Pixels, colour: npt.NDArray[np.int32], noise: npt.NDArray[np.int32]
-) -> Image.Image:
+def blended(
+    ground: npt.NDArray[np.int32], ink: _Pixels, colour: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """Ground of H x W x 3 where ``ink`` (H x W) is 0, ``colour`` where it is 255."""
+    cover = ink.astype(np.int32)[:, :, None]
+    return (ground * (255 - cover) + colour * cover + 127) // 255
+
+
+def picture(mixed: npt.NDArray[np.int32], grain: npt.NDArray[np.int32]) -> Image.Image:
+    """An RGB picture of colours and noise, H x W x 3 each."""
     from PIL import Image
 
-    cover = ink.astype(np.int32)[:, :, None]
-    mixed = (ground * (255 - cover) + colour * cover + 127) // 255 + noise
-    return Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(mixed + grain, 0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Whole data sets: train.txt, eval.txt, calib.txt, images/ and a manifest with every hash."""
+"""Sets of lines or pages: train.txt, eval.txt, calib.txt, images/ and a manifest with every hash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +20,19 @@ from slim.errors import InputError, StageFailed
 from slim.numerics import file_sha256
 from slim.progress import Reporter, Silent
 from slim.synth.fonts import Face, bundled_faces, faces_in, held_out_family
+from slim.synth.pages import render_page
 from slim.synth.render import Difficulty, encode, render_line
 from slim.synth.texts import MAX_CHARACTERS, Split, draw_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+    _Drawn = tuple[str, str, str, int, Picture]
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed would give other bytes."""
 
-TASKS = ("rec", "cls")
+TASKS = ("rec", "cls", "det")
 SPLITS: tuple[Split, Split] = ("train", "eval")
 MAX_LINES = 1_000_000
 LINES = "lines.jsonl"
@@ -48,12 +54,19 @@ _HARD = {
         slope=0.02, shear=0.15, perspective=0.12, blur=1.0, noise=14.0, contrast=60, texture=40,
         quality=50, low=22, margin=0.5, colour=100,
     ),
+    "det": Difficulty(
+        slope=0.06, shear=0.0, perspective=0.0, blur=0.7, noise=12.0, contrast=90, texture=40,
+        quality=60, low=14, margin=0.0, colour=60,
+    ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Row:
-    """One rendered line: its label, and what it was drawn with."""
+    """One rendered line or page: its label, and what it was drawn with.
+
+    Of a page, ``text`` holds one text a line and ``font`` one name a line.
+    """
 
     ref: str
     label: str
@@ -92,12 +105,13 @@ def synthesize(
     ``seed``, the fonts and GENERATOR_VERSION, not on ``jobs``.
 
     Args:
-        task: "rec" (the label is the text) or "cls" ("0", or "180" for a line turned by 180 degrees).
+        task: "rec" (the label is the text), "cls" ("0", or "180" for a line turned by 180 degrees) or "det"
+            (pages; the label is PaddleOCR's JSON list of regions).
         out: folder to write; an older set there is replaced as a whole.
-        counts: lines of "train", "eval" and "calib"; calib at most train.
+        counts: lines (pages) of "train", "eval" and "calib"; calib at most train.
         seed: at least 0.
         fonts: folder of .ttf / .otf files of two families at least; None: matplotlib's.
-        progress: gets one unit per line.
+        progress: gets one unit per line or page.
         jobs: processes to render with (started afresh; the main module must be importable).
 
     Returns:
@@ -113,7 +127,8 @@ def synthesize(
     held_out = held_out_family(faces)
     with writing(out) as folder:
         total = counts["train"] + counts["eval"]
-        with (progress or Silent()).task(f"render {task} lines", total) as bar:
+        what = "pages" if task == "det" else f"{task} lines"
+        with (progress or Silent()).task(f"render {what}", total) as bar:
             rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
             work = [job for split in SPLITS for job in _jobs(task, split, counts, seed, folder, faces)]
             for job, done in zip(work, _render_all(work, jobs), strict=True):
@@ -179,7 +194,7 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 def _render(job: _Job) -> list[Row]:
     rows = []
     for number in range(job.first, job.last):
-        row, data = _line(job, number)
+        row, data = _one(job, number)
         path = job.folder / row.ref
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -187,31 +202,58 @@ def _render(job: _Job) -> list[Row]:
     return rows
 
 
-def _line(job: _Job, number: int) -> tuple[Row, bytes]:
-    """The ``number``-th line of a split: a function of task, seed, split and number."""
-    from PIL import Image
-
+def _one(job: _Job, number: int) -> tuple[Row, bytes]:
+    """The ``number``-th line or page of a split: a function of task, seed, split and number."""
     hard, part = _HARD[job.task], SPLITS.index(job.split)
     rng = np.random.default_rng([job.seed, TASKS.index(job.task), part, number])
     shown = job.held_out if rng.random() < HELD_OUT_SHARE and job.held_out else job.families
     family = shown[int(rng.integers(len(shown)))]
+    draw = _page if job.task == "det" else _line
+    label, text, font, background, image = draw(job, family, part, rng)
+    ref = f"images/{job.split}/{number // _FOLDER:03d}/{number:06d}.jpg"
+    row = Row(ref, label, text, family[0].family, font, background)
+    return row, encode(image, rng, hard)
+
+
+def _line(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generator) -> _Drawn:
+    """Label, text, font, background and picture of a line."""
+    from PIL import Image
+
     face = family[int(rng.integers(len(family)))]
     text = draw_text(rng, job.split, face.characters)
-    background = int(rng.integers(2**31)) * 2 + part  # even for train, odd for eval: never the same
-    image = render_line(text, face, rng, background, hard)
+    background = _background(part, rng)
+    image = render_line(text, face, rng, background, _HARD[job.task])
     label = text
     if job.task == "cls":
         label = ("0", "180")[int(rng.integers(2))]
         image = image.transpose(Image.Transpose.ROTATE_180) if label == "180" else image
-    ref = f"images/{job.split}/{number // _FOLDER:03d}/{number:06d}.jpg"
-    return Row(ref, label, text, face.family, face.name, background), encode(image, rng, hard)
+    return label, text, face.name, background, image
+
+
+def _page(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generator) -> _Drawn:
+    """The same of a page."""
+    background = _background(part, rng)
+    image, regions = render_page(job.split, family, rng, background, _HARD[job.task])
+    rows = [{"transcription": r.text, "points": [list(corner) for corner in r.corners]} for r in regions]
+    label = json.dumps(rows, ensure_ascii=False)
+    return label, "\n".join(r.text for r in regions), ",".join(r.font for r in regions), background, image
+
+
+def _background(part: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31)) * 2 + part  # even for train, odd for eval: never the same
 
 
 def _require_disjoint(rows: Mapping[str, Sequence[Row]]) -> None:
     for what in ("text", "background"):
-        shared = {getattr(r, what) for r in rows["train"]} & {getattr(r, what) for r in rows["eval"]}
+        train, held = (_values(rows[split], what) for split in SPLITS)
+        shared = train & held
         if shared:
             raise StageFailed(f"train and eval share {len(shared)} {what}s, e.g. {sorted(shared)[0]!r}")
+
+
+def _values(rows: Sequence[Row], what: str) -> set[str]:
+    """One value a row, but of a page the text of each line."""
+    return {value for row in rows for value in str(getattr(row, what)).split("\n")}
 
 
 def _describe(

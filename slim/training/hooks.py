@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class TrainingBatch(Protocol):
-    """N images with their labels; see slim.data.loader.Batch."""
+    """N images with their labels; see slim.data.stepwise.Batch."""
 
     @property
     def image(self) -> npt.NDArray[np.float32]:
         """float32, N x 3 x H x W."""
 
     @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """int64; rec: N x L class numbers padded with 0; cls: N."""
+    def labels(self) -> npt.NDArray[Any]:
+        """rec: int64, N x L class numbers padded with 0; cls: int64, N; det: float32, N x 4 x H x W maps."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """int64, N; rec: characters of each text."""
+        """int64, N; rec: characters of each text; det: regions of each page."""
 
     @property
     def refs(self) -> tuple[str, ...]:

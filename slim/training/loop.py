@@ -57,7 +57,7 @@ def fit(
             training passes a wrapped net.
         recipe: lengths in steps or epochs.
         batches: what is trained on; batch k depends on nothing but k.
-        kind: "rec" (CTC) or "cls" (cross entropy).
+        kind: "rec" (CTC), "cls" (cross entropy) or "det" (DB).
         evaluate: scores the net as it is; called with the net in eval mode, every ``eval_every`` steps
             and at the end.
         main_indicator: the key of ``evaluate()``'s result that names the best checkpoint; larger is better.
@@ -97,7 +97,7 @@ class _Run:
         self.net, self.recipe, self.batches, self.seed = net, recipe, batches, seed
         self.evaluate, self.main_indicator = evaluate, main_indicator
         self.teacher, self.hooks, self.reporter = teacher, hooks, reporter
-        self.loss = TrainingLoss(kind, teacher, recipe.distill, recipe.temperature)
+        self.loss = TrainingLoss(kind, teacher, recipe.distill, recipe.temperature, recipe.shrink_loss)
         self.optimizer = Optimizer(net, recipe)
         self.progress = Progress()
         self.best: Arrays | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import paddle
 from paddle.nn import functional as F
 
 from slim.errors import InputError, UnsupportedModel
+from slim.training.db_loss import db
 
 if TYPE_CHECKING:
     from slim.training.hooks import TrainingBatch
@@ -19,15 +21,19 @@ _TINY = 1e-8
 Loss = Callable[[paddle.Tensor, "TrainingBatch"], paddle.Tensor]
 
 
-def loss_of(kind: str) -> Loss:
-    """The task loss of a kind: logits and batch -> 0-D float32 tensor.
+def loss_of(kind: str, shrink_loss: str | None = None) -> Loss:
+    """The task loss of a kind: logits (det: maps) and batch -> 0-D float32 tensor.
 
+    Args:
+        shrink_loss: det: "bce" (also None) or "dice", see `slim.training.db_loss.db`.
     Raises:
-        UnsupportedModel: there is none for this kind (det).
+        UnsupportedModel: there is none for this kind.
     """
+    if kind == "det":
+        return partial(db, shrink_loss=shrink_loss or "bce")
     if kind not in _LOSSES:
         raise UnsupportedModel(
-            f"there is no training loss for kind {kind!r}", remedy=f"train {' or '.join(_LOSSES)} models"
+            f"there is no training loss for kind {kind!r}", remedy=f"train {', '.join(_LOSSES)} or det models"
         )
     return _LOSSES[kind]
 
@@ -111,6 +117,11 @@ def distance_to_teacher(
     return kl.mean() * (temperature * temperature)
 
 
+def as_choice(maps: paddle.Tensor) -> paddle.Tensor:
+    """Probabilities p of text, ... as the two of a choice, ... x 2: (1 - p, p)."""
+    return paddle.stack([1 - maps, maps], axis=-1)
+
+
 class TrainingLoss:
     """Task loss, mixed with the distance to a teacher: (1 - w) task + w distance.
 
@@ -118,10 +129,18 @@ class TrainingLoss:
         teacher: a net whose eval mode gives probabilities; used when ``weight`` is above 0.
         weight: w, 0..1.
         temperature: softness of the outputs compared.
+        shrink_loss: see `loss_of`.
     """
 
-    def __init__(self, kind: str, teacher: Any | None, weight: float, temperature: float) -> None:
-        self._task = loss_of(kind)
+    def __init__(
+        self,
+        kind: str,
+        teacher: Any | None,
+        weight: float,
+        temperature: float,
+        shrink_loss: str | None = None,
+    ) -> None:
+        self._task, self._kind = loss_of(kind, shrink_loss), kind
         self._teacher, self._weight, self._temperature = teacher, weight, temperature
         if weight > 0 and teacher is None:
             raise InputError(
@@ -138,6 +157,9 @@ class TrainingLoss:
             return loss
         with paddle.no_grad():
             probabilities = self._teacher(image)
+        if self._kind == "det":  # of the shrink map, the only one a detector gives in inference
+            logits = paddle.log(as_choice(logits[:, :1]).clip(min=_TINY))
+            probabilities = as_choice(probabilities)
         distance = distance_to_teacher(logits, probabilities, self._temperature)
         return (1.0 - self._weight) * loss + self._weight * distance
 

@@ -8,8 +8,12 @@ if TYPE_CHECKING:
     from slim.config import TrainRecipe
     from slim.data.dataset import TrainingData
     from slim.data.loader import TrainBatches
+    from slim.data.page_batches import PageBatches
     from slim.progress import Reporter
     from slim.spec import ModelSpec
+
+
+PAGE_SIDE = 640
 
 
 def batches(
@@ -20,8 +24,10 @@ def batches(
     *,
     augment: bool | None = None,
     strict: bool = False,
-) -> TrainBatches:
+) -> TrainBatches | PageBatches:
     """Training batches of ``recipe.batch_size``; rec lines of similar width go together unless it fixes one.
+
+    Of det pages, square parts of ``recipe.width`` are cut (PaddleOCR's 640 unless it is given).
 
     Args:
         augment: overrides the recipe (BatchNorm statistics want images as they are).
@@ -32,6 +38,8 @@ def batches(
     from slim.data.tolerance import Tolerance
 
     wanted = recipe.augment if augment is None else augment
+    if spec.kind == "det":
+        return _pages(spec, data, recipe, seed, wanted, strict)
     width: int | Literal["auto"] = recipe.width if recipe.width is not None else "auto"
     return TrainBatches(
         data,
@@ -44,7 +52,18 @@ def batches(
     )
 
 
-def tell_bad_lines(source: TrainBatches, progress: Reporter) -> None:
+def _pages(
+    spec: ModelSpec, data: TrainingData, recipe: TrainRecipe, seed: int, change: bool, strict: bool
+) -> PageBatches:
+    from slim.data.page_augment import PageCrop
+    from slim.data.page_batches import PageBatches
+    from slim.data.tolerance import Tolerance
+
+    crop = PageCrop(recipe.width or PAGE_SIDE, change)
+    return PageBatches(data, spec, recipe.batch_size, seed, crop, tolerance=Tolerance(strict=strict))
+
+
+def tell_bad_lines(source: TrainBatches | PageBatches, progress: Reporter) -> None:
     """Warn once about the lines that training had to leave out; quiet when there were none."""
     counts = {name: count for name, count in source.tolerance.summary().items() if count}
     if counts:

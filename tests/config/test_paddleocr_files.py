@@ -9,6 +9,7 @@ import pytest
 
 from slim.config import Config, config_from, load_config
 from slim.config.spec import model_spec
+from slim.errors import ConfigError
 
 DATA = Path(__file__).parent / "data"
 FILES = sorted(DATA.glob("*.yml"))
@@ -128,3 +129,36 @@ def test_notices_name_what_is_ignored_replaced_and_deprecated() -> None:
 def test_no_notice_of_a_gpu_where_the_gpu_build_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slim.config.notices._gpu_build", lambda: True)
     assert not [line for line in _load("cls_mv3")[1] if "use_gpu" in line]
+
+
+@pytest.mark.parametrize(
+    ("step", "limit"),
+    [
+        ("DetResizeForTest: null", (960, "max")),
+        ("DetResizeForTest: {limit_side_len: 640}", (640, "max")),
+        ("DetResizeForTest: {limit_type: min}", (736, "min")),
+        ("DetResizeForTest: {limit_side_len: 500, limit_type: min}", (500, "min")),
+    ],
+)
+def test_the_side_limit_of_pages_is_read(step: str, limit: tuple[int, str]) -> None:
+    page = model_spec(_det(step)).input
+    assert (page.limit_side, page.limit_type) == limit
+
+
+@pytest.mark.parametrize("step", ["{resize_long: 960}", "{limit_type: resize_long, limit_side_len: 960}"])
+def test_resize_long_is_refused(step: str) -> None:
+    with pytest.raises(ConfigError, match="DetResizeForTest.resize_long is not supported; give limit_side"):
+        model_spec(_det(f"DetResizeForTest: {step}"))
+
+
+def test_post_processing_options_travel_with_the_model() -> None:
+    plain = model_spec(_det("DetResizeForTest: null")).post
+    assert plain == {"thresh": 0.3, "box_thresh": 0.6, "max_candidates": 1000, "unclip_ratio": 1.5}
+    more = model_spec(
+        _det("DetResizeForTest: null", "PostProcess.use_dilation=true", "PostProcess.score_mode=slow")
+    )
+    assert more.post == {**plain, "use_dilation": True, "score_mode": "slow"}
+
+
+def _det(step: str, *overrides: str) -> Config:
+    return _load("ch_det_mv3_db_v2.0", f"Eval.dataset.transforms=[{{{step}}}]", *overrides)[0]

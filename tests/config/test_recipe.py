@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slim.config import TrainRecipe, WrongConfig, load_config
+from slim.config import Config, TrainRecipe, WrongConfig, load_config
 from slim.errors import ConfigError
 
 DATA = Path(__file__).parent / "data"
@@ -32,7 +32,7 @@ def test_every_training_key_arrives() -> None:
         width=320,
     )
     det = load_config(DATA / "ch_det_res18_db_v2.0.yml").train_recipe()
-    assert (det.eval_start, det.eval_every, det.width) == (3000, 2000, None)
+    assert (det.eval_start, det.eval_every, det.width) == (3000, 2000, 960)
     assert load_config(DATA / "rec_mv3_none_bilstm_ctc.yml").train_recipe().schedule == "constant"
     assert load_config(DATA / "rec_mv3_none_bilstm_ctc.yml").train_recipe().augment is False
 
@@ -87,3 +87,50 @@ def test_a_wrong_recipe_names_the_key(finetune: str, says: str) -> None:
     with pytest.raises(WrongConfig) as error:
         load_config(None, [f"Prune.Finetune={finetune}"])
     assert says in str(error.value)
+
+
+def _det(*overrides: str) -> Config:
+    return load_config(DATA / "ch_det_mv3_db_v2.0.yml", overrides, notices=lambda line: None)
+
+
+def test_a_detector_recipe() -> None:
+    recipe = _det().train_recipe()
+    assert (recipe.width, recipe.shrink_loss, recipe.augment) == (960, "dice", True)
+    assert _det("Loss.main_loss_type=BCELoss").train_recipe().shrink_loss == "bce"
+    assert "shrink_loss" not in TrainRecipe(steps=1).plain()  # runs of other kinds keep their identity
+
+
+TRANSFORMS = "Train.dataset.transforms=[{{{}}}]"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "Loss.main_loss_type=Euclidean",
+            "Loss.main_loss_type is Euclidean, supported are DiceLoss",
+        ),
+        ("Loss.alpha=1", "Loss.alpha is 1.0, supported is 5.0"),
+        ("Loss.ohem_ratio=2", "Loss.ohem_ratio is 2.0, supported is 3.0"),
+        (
+            TRANSFORMS.format("MakeShrinkMap: {shrink_ratio: 0.5}"),
+            "MakeShrinkMap.shrink_ratio is 0.5",
+        ),
+        (TRANSFORMS.format("MakeBorderMap: {thresh_max: 0.8}"), "MakeBorderMap.thresh_max is 0.8"),
+        (
+            TRANSFORMS.format("EastRandomCropData: {size: [320, 640]}"),
+            r"EastRandomCropData.size is \[320, 640\], must be square",
+        ),
+    ],
+)
+def test_what_detector_training_cannot_do_is_refused(override: str, said: str) -> None:
+    config = _det(override)
+    with pytest.raises(ConfigError, match=said):
+        config.train_recipe()
+
+
+def test_what_will_be_refused_is_told_when_the_file_is_read() -> None:
+    notices: list[str] = []
+    load_config(DATA / "ch_det_mv3_db_v2.0.yml", ["Loss.beta=1"], notices.append)
+    assert "Loss.beta is 1.0, supported is 10.0; slim train will refuse it" in notices
+    assert "Train.dataset.transforms: IaaAugment replaced by our own augmentation" in notices

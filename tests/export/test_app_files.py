@@ -38,6 +38,10 @@ def test_cls_and_det(tmp_path: Path) -> None:
     inp = InputSpec(640, 640, dynamic_width=True, dynamic_height=True)
     det = facts(ModelSpec("d", "det", {}, (), inp, {"thresh": 0.3}), tmp_path)
     assert det["resize"]["multiple_of"] == 32 and det["input"]["height"] is None
+    assert det["resize"]["longest_side"] == 960
+    least = facts(ModelSpec("d", "det", {}, (), replace(inp, limit_side=736, limit_type="min")), tmp_path)
+    assert least["resize"]["shortest_side"] == 736 and "longest_side" not in least["resize"]
+    assert least["resize"]["rule"].startswith("enlarge so that the shortest side is at least shortest_side")
     assert det["postprocess"] == {"thresh": 0.3} and (tmp_path / "labels.txt").read_bytes() == b""
 
 

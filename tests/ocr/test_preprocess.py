@@ -61,6 +61,16 @@ def test_det_keeps_both_sides_dynamic() -> None:
     assert det_size(4000, 3000) == (960, 704)
 
 
+def test_det_limits() -> None:
+    """480 x 640 with its shortest side at 736: ratio 1.533, 736 x int(981.3), rounded to 31 * 32."""
+    spec = InputSpec(640, 640, dynamic_width=True, dynamic_height=True, limit_side=736, limit_type="min")
+    assert to_tensor(np.zeros((480, 640, 3), np.uint8), spec).shape == (3, 736, 992)
+    assert det_size(1000, 800, 736, "min") == (992, 800)  # never shrunk
+    assert det_size(480, 640, 320) == (256, 320)  # 240 is 7.5 multiples, rounded to the even one
+    with pytest.raises(InputError, match="a page of 9000 x 10 becomes 662400 x 736, limit 64000000 pixels"):
+        det_size(10, 9000, 736, "min")
+
+
 @pytest.mark.parametrize(
     "image",
     [np.zeros((32, 32), np.uint8), np.zeros((0, 5, 3), np.uint8), np.zeros((32, 32, 3), np.float32)],

@@ -162,7 +162,7 @@ def test_cls_labels_tell_how_the_line_is_turned(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "det"}, "task is 'det', must be one of rec, cls"),
+        ({"task": "e2e"}, "task is 'e2e', must be one of rec, cls, det"),
         ({"counts": {"train": 5}}, "counts are given for train; give train, eval and calib"),
         ({"counts": {"train": 5, "eval": 5, "calib": 6}}, "6 calibration lines of 5 train lines"),
         ({"counts": {"train": -1, "eval": 5, "calib": 0}}, "each must be 0 to 1000000"),

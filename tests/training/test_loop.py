@@ -351,9 +351,9 @@ def test_epochs_become_steps_of_the_data(kit):
     assert train(kit, kit.net("cls"), TrainRecipe(epochs=1, batch_size=4)).steps == 5
 
 
-def test_detector_and_missing_teacher_are_refused(kit):
-    with pytest.raises(UnsupportedModel, match="no training loss for kind 'det'"):
-        train(kit, kit.net("cls"), kind="det", batches=kit.Batches("cls"))
+def test_unknown_kind_and_missing_teacher_are_refused(kit):
+    with pytest.raises(UnsupportedModel, match="no training loss for kind 'e2e'"):
+        train(kit, kit.net("cls"), kind="e2e", batches=kit.Batches("cls"))
     with pytest.raises(InputError, match="there is no teacher"):
         train(kit, kit.net("cls"), recipe(distill=0.5))
 
