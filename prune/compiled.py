@@ -73,14 +73,25 @@ def _places(weights: bytes, layer: nn.Layer) -> list[tuple[Any, int]]:
     names, offset = iter(sorted(own)), 0
     places = []
     while offset < len(weights):
+        if offset + _HEADER.size > len(weights):
+            raise _not_saved(layer)
         *_, described = _HEADER.unpack_from(weights, offset)
         start = offset + _HEADER.size + described
         tensor = next((own[n] for n in names if _stands_at(own[n], weights, start)), None)
         if tensor is None:
-            raise StageFailed(f"the saved weights of {type(layer).__name__} are not those of the layer")
+            raise _not_saved(layer)
         places.append((tensor, start))
         offset = start + tensor.numel().item() * 4
     return places
+
+
+def _not_saved(layer: nn.Layer) -> StageFailed:
+    # Paddle's writer says nothing when the disk is full.
+    return StageFailed(
+        f"the saved weights of {type(layer).__name__} are not those of the layer",
+        where=tempfile.gettempdir(),
+        remedy="free some space there, or set TMPDIR to another folder",
+    )
 
 
 def _stands_at(tensor: Any, weights: bytes, start: int) -> bool:

@@ -14,6 +14,8 @@ from slim.artifact import verify
 STAGES = ("train", "prune", "quant", "export-nb")
 # Bytes no file may pass, as on a disk with so much left: under the smallest weights and .nb file here.
 LEFT = 30_000
+# How the one line says it: Python's writers, and Paddle's and opt's, which say nothing themselves.
+FULL = ("File too large", "free some space there", "opt for")
 Hashes = Callable[[Path], dict[str, str]]
 OneLine = Callable[[str], str]
 
@@ -29,7 +31,7 @@ def test_no_space_left(stage: str, slim: Any, tmp_path: Path, hashes: Hashes, on
     out = tmp_path / "runs" / "one"
     code, said = slim.run(slim.stage(stage, out), file_bytes=LEFT)
     assert code in (2, 4)
-    assert "File too large" in one_line(said) or "opt for" in one_line(said), said
+    assert any(words in one_line(said) for words in FULL), said
     assert stage == "train" or not out.exists()
     assert _strays(tmp_path) == set()
     code, said = slim.run(slim.stage(stage, out))
@@ -63,8 +65,8 @@ def test_a_full_file_system(
     stage: str, kilobytes: int, slim: Any, tmp_path: Path, mounts: tuple[str, ...], one_line: OneLine
 ) -> None:
     """A file system of 100 kB has no room for the weights; one of 700 kB for these alone."""
-    script = f'mount -t tmpfs -o size={kilobytes}k tmpfs "$0" && "$@"; code=$?; ls -AR "$0" >&2; exit $code'
-    script = script.replace("ls -AR", "echo; find") + " "
+    mount = f'mount -t tmpfs -o size={kilobytes}k tmpfs "$0"'
+    script = mount + ' && "$@"; code=$?; { echo; find "$0"; } >&2; exit $code'
     code, said = slim.run(slim.stage(stage, tmp_path / "one"), before=(*mounts, script, str(tmp_path)))
     said, _, listed = said.partition("\n\n") if "\n\n" in said else (said, "", "")
     assert code in (2, 4), said[-2000:]
