@@ -143,9 +143,15 @@ def mse(seen: Histogram, bits: int = 8) -> float:
 
 
 def kl(seen: Histogram, bits: int = 8) -> float:
-    """`quant.histogram.kl_clip` for the levels of |x| at ``bits`` (128 at 8: zero and 127 steps)."""
+    """`quant.histogram.kl_clip` for the levels of |x| at ``bits`` (128 at 8: zero and 127 steps).
+
+    Exact zeros count as values of the first bin. Without them the clips follow the tail alone: on 6,000
+    lines the classifier lost 1.6 points instead of the 0.6 of Paddle's own rule (`benchmarks/ptq.py`).
+    """
     levels = 2 ** (bits - 1)
-    return kl_clip(*coarsened(seen.used(), seen.width, levels), levels)
+    counts, width = coarsened(seen.used(), seen.width, levels)
+    counts = np.append(counts[0] + seen.zeros, counts[1:])
+    return kl_clip(counts, width, levels)
 
 
 def _largest(values: Values) -> float:

@@ -19,9 +19,10 @@ _LEAST_RANGE = 1e-30
 _MSE_CANDIDATES = 128
 # KL: bins are merged in pairs while fewer values than this fall into one on average, down to this many
 # bins for each level. Squeeze-and-excite inputs are one value per channel and image: 4096 bins of them
-# are gaps, which entropy takes for structure.
+# are gaps, which entropy takes for structure. Never more than 16 bins for each level, as Paddle's 2048.
 _LEAST_PER_BIN = 16
 _LEAST_BINS_PER_LEVEL = 4
+_MOST_BINS_PER_LEVEL = 16
 
 Counts = npt.NDArray[np.int64]
 
@@ -137,34 +138,39 @@ def kl_clip(counts: Counts, width: float, levels: int) -> float:
     For each threshold i (bins kept): P = the first i counts, with all counts above added to the last
     one; Q = the first i counts (without those) put into ``levels`` equal groups of bins, each group's
     sum spread evenly over its bins that are not empty. Taken is the least KL(P || Q), both normalised.
-    A threshold whose last bin is empty is no candidate: P would hold what Q cannot.
-    Source: Migacz 2017, "8-bit inference with TensorRT", GTC, pages 34 to 39.
+    A threshold whose last bin is empty is no candidate: P would hold what Q cannot. Nor is one below half
+    of the range: entropy counts what is cut off as little as what is kept, and a net with rare large values
+    loses more by that than by coarse steps.
+    Sources: Migacz 2017, "8-bit inference with TensorRT", GTC, pages 34 to 39; the half of the range:
+    cal_kl_threshold in Paddle's python/paddle/static/quantization.
 
     All thresholds at once: with running sums over the bins, group j of threshold i covers the bins
     from i*j//levels to i*(j+1)//levels, and sum(P log Q) needs only each group's sum and its number of
     bins that are not empty. Shapes: counts is B; the arrays are (B - levels + 1) x levels.
 
-    >>> # two levels; keeping 2 bins (8, 8) puts the outlier on the second: P = (8, 9)/17, Q = (8, 8)/16;
-    >>> # keeping all 8 makes groups (8+8 over two bins) and (1): P = Q exactly.
+    >>> # two levels; of the thresholds 4 to 8 only the last does not end in an empty bin: groups
+    >>> # (8+8 over two bins) and (1), P = Q exactly.
     >>> kl_clip(np.array([8, 8, 0, 0, 0, 0, 0, 1]), 0.5, levels=2)
     4.0
     """
     bins = len(counts)
     if bins <= levels:
         return bins * width
-    kept = np.arange(levels, bins + 1)
+    kept = np.arange(max(levels, bins // 2), bins + 1)
     kept = kept[counts[kept - 1] > 0]
     return float(kept[np.argmin(_divergence(counts, kept, levels))] * width)
 
 
 def coarsened(counts: Counts, width: float, levels: int) -> tuple[Counts, float]:
-    """Bins merged in pairs until they hold 16 values on average or only 4 bins a level are left.
+    """Bins merged in pairs: to 16 a level at most, and on until they hold 16 values on average or are 4 a level.
 
-    >>> coarsened(np.array([1, 0, 2, 0, 0, 3, 1, 0, 4]), 1.0, levels=1)
+    >>> coarsened(np.array([1, 0, 2, 0, 0, 3, 1, 0, 4]), 1.0, levels=1)  # 11 values in 9 bins
     (array([1, 2, 3, 1, 4]), 2.0)
     """
     total = int(counts.sum())
-    while total < _LEAST_PER_BIN * len(counts) and len(counts) // 2 >= _LEAST_BINS_PER_LEVEL * levels:
+    while len(counts) > _MOST_BINS_PER_LEVEL * levels or (
+        total < _LEAST_PER_BIN * len(counts) and len(counts) // 2 >= _LEAST_BINS_PER_LEVEL * levels
+    ):
         counts = np.append(counts, np.zeros(len(counts) % 2, np.int64)).reshape(-1, 2).sum(axis=1)
         width *= 2.0
     return counts, width

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from quant.calibrators import kl
 from quant.histogram import Histogram, coarsened, kl_clip, mse_clip, share_clip
 
 
@@ -104,7 +105,7 @@ def test_kl_for_all_thresholds_is_the_definition() -> None:
     rng = np.random.default_rng(3)
     for seed_counts in (rng.poisson(30 * np.exp(-np.arange(70) / 12)), rng.integers(0, 3, 70)):
         counts = np.append(seed_counts, 1).astype(np.int64)
-        kept = [i for i in range(8, len(counts) + 1) if counts[i - 1] > 0]
+        kept = [i for i in range(len(counts) // 2, len(counts) + 1) if counts[i - 1] > 0]
         best = min(kept, key=lambda i: _kl_by_hand(counts, i, 8))
         assert kl_clip(counts, 1.0, levels=8) == best
 
@@ -118,5 +119,22 @@ def test_few_values_are_put_into_fewer_bins() -> None:
     counts[::16] = 1  # 256 values
     fewer, width = coarsened(counts, 1.0, levels=128)
     assert (len(fewer), width, fewer.sum()) == (512, 8.0, 256)
-    many = np.full(4096, 100, np.int64)
+    many = np.full(2048, 100, np.int64)
     assert coarsened(many, 1.0, levels=128)[0] is many
+    assert coarsened(np.full(4096, 100, np.int64), 1.0, levels=128)[0].tolist() == [200] * 2048
+
+
+def test_kl_keeps_half_of_the_range() -> None:
+    """Eight values in the first two bins would fit two levels exactly; the tail is not cut for that."""
+    counts = np.array([40, 40, 1, 1, 1, 1, 1, 1])
+    assert min(range(2, 9), key=lambda kept: _kl_by_hand(counts, kept, 2)) == 2
+    best = min(range(4, 9), key=lambda kept: _kl_by_hand(counts, kept, 2))
+    assert kl_clip(counts, 1.0, levels=2) == best >= 4
+
+
+def test_zeros_count_for_kl_and_move_its_clip() -> None:
+    values = np.abs(np.random.default_rng(0).standard_normal(100_000)).astype(np.float32)
+    plain, rectified = Histogram(), Histogram()
+    plain.update(values)
+    rectified.update(np.append(values, np.zeros(100_000, np.float32)))
+    assert kl(rectified) < kl(plain)
