@@ -162,7 +162,7 @@ def kl_clip(counts: Counts, width: float, levels: int) -> float:
 
 
 def coarsened(counts: Counts, width: float, levels: int) -> tuple[Counts, float]:
-    """Bins merged in pairs: to 16 a level at most, and on until they hold 16 values on average or are 4 a level.
+    """Bins merged in pairs: to 16 a level at most, on until they hold 16 values on average or are 4 a level.
 
     >>> coarsened(np.array([1, 0, 2, 0, 0, 3, 1, 0, 4]), 1.0, levels=1)  # 11 values in 9 bins
     (array([1, 2, 3, 1, 4]), 2.0)
