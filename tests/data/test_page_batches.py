@@ -112,6 +112,13 @@ def test_a_batch_depends_on_seed_and_step_alone(pages: Path) -> None:
     assert (np.concatenate([batch.lengths for batch in in_order]) <= 1).all()
 
 
+def test_a_page_shows_another_part_in_each_step_and_place(pages: Path) -> None:
+    one = pages.with_name("one.txt")
+    one.write_text(pages.read_text().splitlines(keepends=True)[0])
+    parts = [part.tobytes() for step in range(3) for part in _batches(one).batch_at(step).image]
+    assert len(set(parts)) == len(parts) == 12
+
+
 def test_values_are_normalised_as_in_scoring(pages: Path) -> None:
     data = open_dataset([pages], pages.parent, "det")
     spec = ModelSpec(
