@@ -55,6 +55,8 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext, goal: Goal | 
 
     Args:
         goal: a round of an iterative schedule: budgets are those of ``goal.whole``. None: of ``bundle``.
+    Returns:
+        The plan; it cuts nothing where a round before went this far already.
     Raises:
         UsageError: baseline metric near zero, a budget the curves do not reach, nothing left to prune.
         UnsupportedModel: a quantized model, or a net whose channels cannot be followed.
@@ -87,7 +89,7 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext, goal: Goal | 
         if ctx.score is not None:
             require_trained(ctx.score(bundle))
         counts = choose.choose(problem, None)
-    if not counts:
+    if not counts and goal.rounds == 1:
         raise UsageError(
             "the recipe removes no channel", where="Prune", remedy="ask more of the budgets, or lower align"
         )
@@ -148,9 +150,14 @@ def checks(
     done = PrunePlan.from_json(after.cuts[-1], where=after.source)
     distance = _distance(before, after, done, seed)
     found = [Check("masked net against pruned net", distance, verify.BOUND, "abs")]
+    return found + budget_checks(after, section, ctx, goal or Goal(before))
+
+
+def budget_checks(after: Bundle, section: PruneSection, ctx: StageContext | None, goal: Goal) -> list[Check]:
+    """Each budget of the recipe on a cut net, finetuned or not."""
     if section.method == "ratio":
-        return found
-    goal = goal or Goal(before)
+        return []
+    found = []
     shape = goal.whole.spec.input.shape
     whole, left = count(goal.whole.net, shape), count(after.net, shape)
     asked = limits(section, whole.flops, whole.params, None, goal.share)

@@ -95,6 +95,9 @@ class PruneSection(Section):
     )
     rules: tuple[PruneRule, ...] = Field(default=(), description="bounds of single groups")
     exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay whole")
+    rounds: Positive = Field(
+        default=1, description="cut and finetune so many times, each time a part of the way to the budgets"
+    )
     bn_batches: Count = Field(
         default=20, description="batches by which BatchNorm statistics are corrected after the cut"
     )
@@ -120,6 +123,8 @@ class PruneSection(Section):
         if self.method == "sensitivity" and all(getattr(self, key) is None for key in BUDGETS):
             raise ValueError(f"has method sensitivity and no budget, give one of {', '.join(BUDGETS)}")
         unused = [key for key in ("params", "nb_bytes", "latency") if getattr(self, key) is not None]
+        if self.rounds > 1 and self.sensitivities is not None:
+            raise ValueError("has sensitivities and several rounds: curves of a file are of the whole net")
         if self.method == "ratio" and unused:
             raise ValueError(f"has method ratio, which holds no {unused[0]}: use method sensitivity")
         return self

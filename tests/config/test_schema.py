@@ -235,6 +235,8 @@ def test_all_faults_are_kept_and_counted(tmp_path: Path) -> None:
         ("Prune.align=0", "Prune.align: is 0, must be at least 1, or fastest"),
         ("Prune.align=fast", "Prune.align: is 'fast', must be at least 1, or fastest"),
         ("Prune.latency=1.0", "Prune.latency: is 1.0, must be below 1"),
+        ("Prune={rounds: 2, sensitivities: sen.pickle}", "has sensitivities and several rounds"),
+        ("Prune.rounds=0", "must be at least 1"),
         ("Prune.nb_bytes=0", "must be at least 1"),
         ("Prune={method: ratio, nb_bytes: 100}", "has method ratio, which holds no nb_bytes"),
         ("Prune.rules=[{path: a.*}]", "Prune.rules.0: bounds nothing"),
