@@ -15,6 +15,7 @@ from slim.bundle import from_artifact, from_checkpoint
 from slim.cli.main import run
 from slim.pipeline import pruning
 
+pytestmark = pytest.mark.slow
 KEYS = [
     *("Prune.flops=0.12", "Prune.rounds=2", "Prune.ratios=[0.3]", "Prune.images=16", "Prune.bn_batches=1"),
     *("Prune.Finetune.steps=2", "Prune.Finetune.batch_size=8", "Check.simulation_images=16"),
