@@ -87,9 +87,9 @@ def bench(
         per_op: also time each operator, where the runtime allows it (the executor of ARM files does).
 
     Returns:
-        ``files`` (``file``, ``runtime``, ``shape``, ``bytes``, ``p50_ms``, ``p90_ms``, ``runs``, ``ratio`` of
-        the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above the idle
-        process, ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
+        ``files`` (``file``, ``runtime``, ``shape``, ``bytes``, ``p50_ms``, ``p90_ms``, ``runs``, ``best_ms``,
+        ``ratio`` of the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above
+        the idle process, ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
     Raises:
         InputError: no model, or no shape known. UnsupportedModel: nothing here can run a file.
         StageFailed: an engine died.

@@ -200,8 +200,8 @@ def variant_file(prefix: Path, options: ExportOptions, dest: Path, mode: str) ->
         return nb_facts(read_nb(dest), "arm", raw.stat().st_size)
 
 
-def arm_file(prefix: Path, options: ExportOptions, dest: Path) -> NbFacts:
-    """Only the ARM file of an inference program: fixed, converted, compacted, run again.
+def one_file(prefix: Path, options: ExportOptions, dest: Path, target: str = "arm") -> NbFacts:
+    """Only one file of an inference program: fixed, converted, compacted, run again.
 
     For searches that try many programs; what ships goes through `export_nb`.
 
@@ -212,7 +212,7 @@ def arm_file(prefix: Path, options: ExportOptions, dest: Path) -> NbFacts:
         As `export_nb`.
     """
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
-        facts, _ = _one_target(prefix, preflight(prefix, "arm"), options, Path(folder), dest)
+        facts, _ = _one_target(prefix, preflight(prefix, target), options, Path(folder), dest)
     return facts
 
 

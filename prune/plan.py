@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,6 +112,24 @@ class PrunePlan:
             return _read(data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"plan is damaged ({error})", where=where, remedy="prune again") from error
+
+
+def composed_rows(plans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`PrunePlan.rows` of several plans, each made for the net the one before left, as one cut.
+
+    Args:
+        plans: as `PrunePlan.to_json` gives them, in the order they were applied.
+    """
+    before: dict[str, int] = {}
+    after: dict[str, int] = {}
+    for data in plans:
+        for row in PrunePlan.from_json(data).rows():
+            before.setdefault(row["group"], row["before"])
+            after[row["group"]] = row["after"]
+    return [
+        {"group": name, "before": size, "after": after[name], "cut": 1 - after[name] / size}
+        for name, size in before.items()
+    ]
 
 
 def _read(data: Mapping[str, Any]) -> PrunePlan:

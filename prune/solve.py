@@ -1,12 +1,13 @@
-"""How many channels each group keeps: one share for all, or the cheapest loss per multiply-add."""
+"""How many channels each group keeps: one share for all, or the cheapest loss per saved cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from prune.bounds import Bound
+from prune.budget import Limits
 from prune.costs import CostModel
-from prune.filters import kept_count
 from prune.groups import Group
 from prune.sensitivity import Point, Sensitivity
 from slim.errors import UsageError
@@ -14,26 +15,30 @@ from slim.errors import UsageError
 _STEPS = 16
 """A group is offered in at most this many steps, so that a wide net is solved in seconds."""
 _SHIFT_WEIGHT = 0.5
+FARTHER = "measure larger Prune.ratios, or exclude, bound and align fewer groups"
+"""Remedy for every budget the curves do not reach."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One step of the solver: all counts after it, its FLOPs, and what is expected to be lost.
+    """One step of the solver: all counts after it, what they cost, and what is expected to be lost.
 
     Attributes:
         kept: group name -> channels left, only groups that lose some.
         flops: multiply-adds left.
+        params: parameters left.
         loss: sum of the groups' relative losses.
     """
 
     kept: Mapping[str, int]
     flops: int
+    params: int
     loss: float
 
 
-def by_ratio(groups: Sequence[Group], ratio: float, align: int = 1) -> dict[str, int]:
-    """The same share of every group; kept counts rounded up to a multiple of ``align``."""
-    counts = {g.name: kept_count(g.size, ratio, align) for g in groups}
+def by_ratio(groups: Sequence[Group], ratio: float, bounds: Mapping[str, Bound]) -> dict[str, int]:
+    """The same share of every group, within its bound; only groups that lose channels."""
+    counts = {g.name: bounds[g.name].at(ratio) for g in groups}
     return {g.name: counts[g.name] for g in groups if counts[g.name] < g.size}
 
 
@@ -41,65 +46,95 @@ def greedy(
     groups: Sequence[Group],
     sensitivity: Sensitivity,
     costs: CostModel,
-    align: int = 1,
+    bounds: Mapping[str, Bound],
+    limits: Limits | None = None,
 ) -> Iterator[Choice]:
-    """From the whole net on, always the step that loses least per multiply-add removed.
+    """From the fewest cuts the bounds allow on, always the step that loses least for what it saves.
+
+    What a step saves is its share of the costs that are still above their limit: multiply-adds, parameters,
+    parameters for the bytes of a file and multiply-adds for its time; multiply-adds where nothing is limited.
 
     Each group is priced along the lower convex hull of its curve, so that a dear first step does not
     hide a cheap rest; between the measured points it is interpolated, and it goes no further than they.
+
+    Raises:
+        UsageError: a group must lose channels and has no curve, or one that ends before.
     """
-    offers = {g.name: _offers(g, sensitivity.curves.get(g.name, []), align) for g in groups}
-    kept: dict[str, int] = {}
+    limits = limits or Limits()
+    offers = {g.name: _offers(g, sensitivity.curves.get(g.name, []), bounds[g.name]) for g in groups}
     at = dict.fromkeys(offers, 0)
-    flops, loss = costs.flops_before, 0.0
-    yield Choice({}, flops, loss)
+    kept = {g.name: offers[g.name][0][0] for g in groups if offers[g.name][0][0] < g.size}
+    here = Choice(dict(kept), costs.flops(kept), costs.params(kept), sum(o[0][1] for o in offers.values()))
+    yield here
     while True:
-        best: tuple[float, str, int] | None = None
-        for name, steps in offers.items():
-            if at[name] + 1 < len(steps):
-                count, cost = steps[at[name] + 1]
-                saved = flops - costs.flops({**kept, name: count})
-                price = (cost - steps[at[name]][1]) / max(saved, 1)
-                if saved > 0 and (best is None or price < best[0]):
-                    best = (price, name, saved)
+        steps = [(name, *offers[name][i + 1]) for name, i in at.items() if i + 1 < len(offers[name])]
+        best: tuple[float, Choice, str] | None = None
+        for name, count, cost in steps:
+            left = {**here.kept, name: count}
+            loss = cost - offers[name][at[name]][1]
+            choice = Choice(left, costs.flops(left), costs.params(left), here.loss + loss)
+            saved = _saved(here, choice, costs, limits)
+            if saved > 0 and (best is None or loss / saved < best[0]):
+                best = (loss / saved, choice, name)
         if best is None:
             return
-        _, name, saved = best
-        loss += offers[name][at[name] + 1][1] - offers[name][at[name]][1]
+        _, here, name = best
         at[name] += 1
-        kept[name] = offers[name][at[name]][0]
-        flops -= saved
-        yield Choice(dict(kept), flops, loss)
+        yield here
 
 
-def for_flops(choices: Sequence[Choice], target: float) -> Choice:
-    """The first choice that removes ``target`` (0 to 1) of the multiply-adds.
+def _saved(before: Choice, after: Choice, costs: CostModel, limits: Limits) -> float:
+    """What a step saves of the costs that count, as a share of the whole net's."""
+    flops, params = limits.wanted(before.flops, before.params)
+    saved = 0.0
+    if flops:
+        saved += (before.flops - after.flops) / costs.flops_before
+    if params:
+        saved += (before.params - after.params) / costs.params_before
+    return saved
+
+
+def within(choices: Sequence[Choice], limits: Limits, costs: CostModel) -> int:
+    """Place of the first choice whose multiply-adds and parameters are within the limits.
 
     Raises:
         UsageError: the curves do not reach that far; the message says how far they do.
     """
-    before = choices[0].flops
-    for choice in choices:
-        if before - choice.flops >= target * before:
-            return choice
-    reached = 1 - choices[-1].flops / before
+    for place, choice in enumerate(choices):
+        if limits.counted(choice.flops, choice.params):
+            return place
+    last = choices[-1]
+    sides = (
+        ("FLOPs", "flops", limits.flops, last.flops, costs.flops_before),
+        ("parameters", "params", limits.params, last.params, costs.params_before),
+    )
+    for noun, key, limit, reached, before in sides:
+        if limit is not None and reached > limit:
+            raise UsageError(
+                f"cannot remove {1 - limit / before:.1%} of the {noun}: the measured curves reach "
+                f"{1 - reached / before:.1%}",
+                where=f"Prune.{key}",
+                remedy=f"lower it, {FARTHER}",
+            )
     raise UsageError(
-        f"cannot remove {target:.1%} of the FLOPs: the measured curves reach {reached:.1%}",
-        where="Prune.flops",
-        remedy="lower it, or measure larger Prune.ratios or fewer Prune.exclude",
+        "no choice holds FLOPs and parameters at once", where="Prune", remedy="lower one of flops and params"
     )
 
 
-def _offers(group: Group, points: Sequence[Point], align: int) -> list[tuple[int, float]]:
-    """Kept counts with their loss, falling; the first is the whole group at loss 0."""
-    if not points:
-        return [(group.size, 0.0)]
+def _offers(group: Group, points: Sequence[Point], bound: Bound) -> list[tuple[int, float]]:
+    """Kept counts with their loss, falling; the first is the most the bound lets the group keep."""
     known = [(group.size, 0.0)] + [(p.kept, _price(p)) for p in points]
-    step = max(align, -(-group.size // (_STEPS * align)) * align)
-    lowest = known[-1][0]
-    counts = [c for c in range(group.size - 1, lowest - 1, -1) if c % align == 0]
-    wanted = [c for i, c in enumerate(counts) if i % max(1, step // align) == 0 or c == lowest]
-    return _hull([(group.size, 0.0)] + [(c, _between(known, c)) for c in wanted])
+    counts = [c for c in bound.counts() if c >= known[-1][0]]
+    if not counts:
+        reach = f"ends at {known[-1][0]}" if points else "was not measured"
+        raise UsageError(
+            f"{group.name} must keep at most {bound.highest} of {group.size} channels, and its curve {reach}",
+            where="Prune.rules",
+            remedy="measure larger Prune.ratios, or lower least",
+        )
+    step = -(-group.size // (_STEPS * bound.align))
+    wanted = counts[:1] + [c for i, c in enumerate(counts[1:]) if i % step == 0 or c == counts[-1]]
+    return _hull([(c, _between(known, c)) for c in wanted])
 
 
 def _price(point: Point) -> float:

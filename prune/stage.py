@@ -6,36 +6,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prune import paddleslim_masks, verify
+from prune import choose, paddleslim_masks, verify
+from prune.budget import Goal, Limits, limits
+from prune.choose import Problem
 from prune.costs import CostModel
 from prune.criteria import GroupData, criterion
-from prune.curves import read_curves
 from prune.filters import check_kept, drop_lowest, group_data, has_norm
 from prune.gradients import Gradients, gradients
 from prune.groups import Group, cuts_for, excluded, find_groups
+from prune.measuring import SENSITIVITY, curves_for
 from prune.plan import PrunePlan
-from prune.probe import LineProbe, Probe, ScoreProbe
-from prune.sensitivity import Keep, Sensitivity, measure
-from prune.solve import Choice, by_ratio, for_flops, greedy
+from prune.sensitivity import Keep, Sensitivity
+from slim.arch.cost import count
 from slim.arch.cuts import apply_cuts
-from slim.artifact import read_json, write_json
+from slim.artifact import read_json
 from slim.errors import ArtifactError, UnsupportedModel, UsageError
 from slim.stage import Check, StageContext, require_trained
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
-    from slim.config.ours import PruneSection
+    from slim.config import PruneSection
 
-SENSITIVITY = "sensitivity.json"
-"""Name of the measured curves in the stage's work folder."""
 _GRADIENT_BATCH = 16
-FLOPS_TOLERANCE = 0.95
-"""Share of the asked FLOPs cut a plan must reach: channels are whole, and ``align`` rounds them up."""
 
 
 def show_groups(bundle: Bundle) -> list[dict[str, Any]]:
@@ -49,13 +46,17 @@ def show_groups(bundle: Bundle) -> list[dict[str, Any]]:
     return rows
 
 
-def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
+def plan(bundle: Bundle, section: PruneSection, ctx: StageContext, goal: Goal | None = None) -> PrunePlan:
     """Decide which channels stay. The net is the same afterwards.
 
     Sensitivity is measured on ``ctx.calibration`` (lines of the training set, so that the evaluation
     set chooses nothing), or through ``ctx.score`` where there is none; ``ctx.work/sensitivity.json``
     holds the curves and resumes a killed run.
 
+    Args:
+        goal: a round of an iterative schedule: budgets are those of ``goal.whole``. None: of ``bundle``.
+    Returns:
+        The plan; it cuts nothing where a round before went this far already.
     Raises:
         UsageError: baseline metric near zero, a budget the curves do not reach, nothing left to prune.
         UnsupportedModel: a quantized model, or a net whose channels cannot be followed.
@@ -64,20 +65,51 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext) -> PrunePlan:
     shape = bundle.spec.input.shape
     groups = find_groups(bundle.net, shape)
     chosen = _judged(bundle, _choose(groups, section.exclude), section, ctx)
-    costs = CostModel(bundle.net, groups, shape)
-    keep = _keeper(bundle, section, ctx)
-    if section.method == "ratio":
+    costs, keep = CostModel(bundle.net, groups, shape), _keeper(bundle, section, ctx)
+
+    def planned(counts: Mapping[str, int]) -> PrunePlan:
+        kept = {g.name: keep(g, counts[g.name]) for g in chosen if g.name in counts}
+        return _plan(bundle, section, groups, costs, kept)
+
+    goal = goal or Goal(bundle)
+    problem = Problem(
+        section=section,
+        ctx=ctx,
+        goal=goal,
+        groups=chosen,
+        costs=costs,
+        limits=_limits(section, ctx, goal),
+        whole=_whole_sizes(bundle, goal, groups),
+        keep=keep,
+        cut=lambda counts: apply(bundle, planned(counts)),
+    )
+    if section.method == "sensitivity":
+        counts = choose.choose(problem, curves_for(bundle, section, ctx, groups, chosen, keep))
+    else:
         if ctx.score is not None:
             require_trained(ctx.score(bundle))
-        counts = by_ratio(chosen, section.ratio, section.align)
-    else:
-        counts = dict(_by_sensitivity(bundle, section, ctx, chosen, costs, keep).kept)
-    kept = {g.name: keep(g, counts[g.name]) for g in chosen if g.name in counts}
-    if not kept:
+        counts = choose.choose(problem, None)
+    if not counts and goal.rounds == 1:
         raise UsageError(
-            "the recipe removes no channel", where="Prune", remedy="raise ratio or flops, or lower align"
+            "the recipe removes no channel", where="Prune", remedy="ask more of the budgets, or lower align"
         )
-    return _plan(bundle, section, groups, costs, kept)
+    return planned(counts)
+
+
+def _limits(section: PruneSection, ctx: StageContext, goal: Goal) -> Limits:
+    whole = count(goal.whole.net, goal.whole.spec.input.shape)
+    size = None
+    if section.nb_bytes is not None and goal.share < 1:
+        size = choose.nb_bytes(ctx, goal.whole)
+    return limits(section, whole.flops, whole.params, size, goal.share)
+
+
+def _whole_sizes(bundle: Bundle, goal: Goal, groups: Sequence[Group]) -> dict[str, int]:
+    """Channels of each group in the whole net: what the first plan since then that cuts it found."""
+    sizes = {g.name: g.size for g in groups}
+    for done in reversed(bundle.cuts[len(goal.whole.cuts) :]):
+        sizes |= PrunePlan.from_json(done, where=bundle.source).sizes
+    return sizes
 
 
 def apply(bundle: Bundle, plan: PrunePlan) -> Bundle:
@@ -99,19 +131,52 @@ def apply(bundle: Bundle, plan: PrunePlan) -> Bundle:
     return replace(slim, cuts=[*bundle.cuts, plan.to_json()])
 
 
-def checks(before: Bundle, after: Bundle, section: PruneSection, *, seed: int = 0) -> list[Check]:
-    """Measure a cut: FLOPs removed, and equality with the masked float net.
+def checks(
+    before: Bundle,
+    after: Bundle,
+    section: PruneSection,
+    ctx: StageContext | None = None,
+    goal: Goal | None = None,
+    *,
+    seed: int = 0,
+) -> list[Check]:
+    """Measure a cut: equality with the masked float net, and each budget of the recipe.
 
     Args:
         after: what `apply` returned, before BatchNorm statistics or weights are touched.
+        ctx: makes and times files; needed where the recipe limits bytes or latency.
+        goal: as for `plan`.
     """
     done = PrunePlan.from_json(after.cuts[-1], where=after.source)
-    found = [
-        Check("masked net against pruned net", _distance(before, after, done, seed), verify.BOUND, "abs")
-    ]
-    if section.method == "sensitivity" and section.flops is not None and section.max_drop is None:
-        bound = FLOPS_TOLERANCE * section.flops
-        found.append(Check("FLOPs removed", done.flops_cut, bound, "share", ">="))
+    distance = _distance(before, after, done, seed)
+    found = [Check("masked net against pruned net", distance, verify.BOUND, "abs")]
+    return found + budget_checks(after, section, ctx, goal or Goal(before))
+
+
+def budget_checks(after: Bundle, section: PruneSection, ctx: StageContext | None, goal: Goal) -> list[Check]:
+    """Each budget of the recipe on a cut net, finetuned or not."""
+    if section.method == "ratio":
+        return []
+    found = []
+    shape = goal.whole.spec.input.shape
+    whole, left = count(goal.whole.net, shape), count(after.net, shape)
+    asked = limits(section, whole.flops, whole.params, None, goal.share)
+    if asked.flops is not None:
+        found.append(Check("FLOPs left", left.flops, asked.flops, "multiply-adds"))
+    if asked.params is not None:
+        found.append(Check("parameters left", left.params, asked.params, "parameters"))
+    return found + (_file_checks(after, asked, ctx, goal) if goal.share == 1 else [])
+
+
+def _file_checks(after: Bundle, asked: Limits, ctx: StageContext | None, goal: Goal) -> list[Check]:
+    """Budgets that a file is made for; on the way there (an earlier round) only the search makes them."""
+    ctx = ctx or StageContext(Path(), 0)
+    found = []
+    if asked.nb_bytes is not None:
+        found.append(Check("ARM file", choose.nb_bytes(ctx, after), asked.nb_bytes, "bytes"))
+    if asked.latency is not None:
+        share = choose.latency(ctx, goal.whole, [after])[0]
+        found.append(Check("time in Paddle-Lite x86", share, asked.latency, "of the unpruned file's"))
     return found
 
 
@@ -197,70 +262,6 @@ def _gradients(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Grad
     return gradients(bundle.net, loss, source.iterate(0, section.gradient_batches))
 
 
-def _by_sensitivity(
-    bundle: Bundle,
-    section: PruneSection,
-    ctx: StageContext,
-    groups: Sequence[Group],
-    costs: CostModel,
-    keep: Keep,
-) -> Choice:
-    if section.sensitivities is not None:
-        probe = None if section.max_drop is None else _probe(bundle, section, ctx)
-        curves = _given(bundle, section, ctx, groups, probe)
-    else:
-        probe = _probe(bundle, section, ctx)
-        curves = _measured(bundle, section, ctx, groups, keep, probe)
-    choices = list(greedy(groups, curves, costs, section.align))
-    wanted = choices[-1] if section.flops is None else for_flops(choices, section.flops)
-    if section.max_drop is None or probe is None:
-        return wanted
-    return _within_drop(choices[: choices.index(wanted) + 1], section.max_drop, groups, probe, keep, curves)
-
-
-def _measured(
-    bundle: Bundle,
-    section: PruneSection,
-    ctx: StageContext,
-    groups: Sequence[Group],
-    keep: Keep,
-    probe: Probe,
-) -> Sensitivity:
-    key: dict[str, Any] = {"weights": bundle.sha256(), "criterion": section.criterion}
-    if criterion(section.criterion).needs == "gradients":
-        key["gradients"] = [section.gradient_batches, ctx.seed]
-    curves = measure(
-        groups,
-        probe,
-        keep,
-        section.ratios,
-        key,
-        refine=section.refine,
-        path=ctx.work / SENSITIVITY,
-        progress=ctx.progress,
-    )
-    ctx.progress.info(f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%")
-    return curves
-
-
-def _given(
-    bundle: Bundle, section: PruneSection, ctx: StageContext, groups: Sequence[Group], probe: Probe | None
-) -> Sensitivity:
-    """Curves of a file; groups it says nothing of stay whole. Kept with the stage's results."""
-    path = Path(section.sensitivities or "")
-    curves = read_curves(path, bundle, find_groups(bundle.net, bundle.spec.input.shape))
-    if ctx.score is not None:
-        require_trained(ctx.score(bundle))
-    used = [g.name for g in groups if g.name in curves.curves]
-    ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
-    if curves.key.get("weights") not in (None, bundle.sha256()):
-        ctx.progress.warn(f"{path} was measured on other weights")
-    if probe is not None:
-        curves = replace(curves, baseline=probe.baseline().score)
-    write_json(ctx.work / SENSITIVITY, curves.to_json())
-    return curves
-
-
 def plot(bundle: Bundle, work: Path, path: Path) -> None:
     """Draw the curves the stage left in ``work``; UsageError where it left none."""
     from prune.curves_plot import plot_curves
@@ -270,38 +271,6 @@ def plot(bundle: Bundle, work: Path, path: Path) -> None:
         raise UsageError("no curves to draw", where="--plot", remedy="use Prune.method sensitivity")
     curves = Sensitivity.from_json(read_json(source), where=source)
     plot_curves(curves, find_groups(bundle.net, bundle.spec.input.shape), path)
-
-
-def _within_drop(
-    choices: Sequence[Choice],
-    max_drop: float,
-    groups: Sequence[Group],
-    probe: Probe,
-    keep: Keep,
-    curves: Sensitivity,
-) -> Choice:
-    """The longest run of steps whose masked net loses at most ``max_drop`` points (bisection)."""
-    low, high = 0, len(choices)
-    while high - low > 1:
-        middle = (low + high) // 2
-        kept = {
-            g.name: keep(g, choices[middle].kept[g.name]) for g in groups if g.name in choices[middle].kept
-        }
-        fits = curves.baseline - probe.several(groups, kept).score <= max_drop
-        low, high = (middle, high) if fits else (low, middle)
-    return choices[low]
-
-
-def _probe(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Probe:
-    if ctx.calibration is not None and bundle.spec.kind != "det":
-        return LineProbe(bundle, ctx.calibration, section.images)
-    if ctx.score is not None:
-        return ScoreProbe(bundle, ctx.score, "score")
-    raise UsageError(
-        "sensitivity needs lines to score on",
-        where="Prune.method",
-        remedy="give Train or Calibration data, or use method ratio",
-    )
 
 
 def _plan(

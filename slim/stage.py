@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,7 +97,8 @@ class StageContext:
         calibration: data set calibration draws from; never the evaluation set.
         score: the task metric of a model in percent, on held-out lines.
         strict: one bad training line is an error.
-        cost: what the model costs in the unit the recipe's budget is written in.
+        nb_bytes: bytes of the ARM file of a float model, as the export would write it.
+        latencies: times of float models in Paddle-Lite x86, measured side by side in one run.
     """
 
     work: Path
@@ -106,6 +107,7 @@ class StageContext:
     teacher: Bundle | None = None
     calibration: TrainingData | None = None
     score: Callable[[Bundle], float] | None = None
-    cost: Callable[[Bundle], float] | None = None
+    nb_bytes: Callable[[Bundle], int] | None = None
+    latencies: Callable[[Sequence[Bundle]], list[float]] | None = None
     strict: bool = False
     progress: Reporter = field(default_factory=Silent)

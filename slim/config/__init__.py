@@ -9,13 +9,13 @@ from slim.config.ours import (
     CalibrationSection,
     CheckSection,
     ExportSection,
-    PruneSection,
     QuantSection,
     RunSection,
     TrainRecipe,
 )
 from slim.config.paddleocr import DataSection, DatasetSection, GlobalSection, LoaderSection
 from slim.config.problems import WrongConfig
+from slim.config.pruning import PruneRule, PruneSection
 from slim.config.read import read_mapping as read_yaml
 from slim.config.schema import Config
 
@@ -28,6 +28,7 @@ __all__ = [
     "ExportSection",
     "GlobalSection",
     "LoaderSection",
+    "PruneRule",
     "PruneSection",
     "QuantSection",
     "RunSection",

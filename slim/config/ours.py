@@ -1,4 +1,4 @@
-"""Our own sections: Prune, Quant, Export, Check, Calibration, Run, and the recipe of a training run."""
+"""Our own sections but Prune: Quant, Export, Check, Calibration, Run, and the recipe of a training run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from slim.config.fields import (
 from slim.config.paddleocr import DatasetSection
 
 Open01 = Annotated[Number, Field(gt=0.0, lt=1.0)]
-Cut = Annotated[Number, Field(gt=0.0, le=0.9)]
 Points = Annotated[Number, Field(ge=0.0, le=100.0)]
 Bits = Annotated[Integer, Field(ge=2, le=8)]
 Target = Literal["arm", "x86"]
@@ -127,60 +126,6 @@ class QuantRecipe(TrainRecipe):
 
     distill: Share = Field(default=0.5, description="weight of the float original's outputs in the loss")
     freeze_bn: Flag = Field(default=True, description="keep BatchNorm statistics as they are")
-
-
-class PruneSection(Section):
-    """Filter pruning over whole dependency groups."""
-
-    criterion: Literal["fpgm", "l1", "l2", "bn_scale", "taylor"] = Field(
-        default="fpgm", description="which filters matter least"
-    )
-    gradient_batches: Positive = Field(
-        default=8, description="criterion taylor: batches of 16 lines whose gradients are taken"
-    )
-    method: Literal["ratio", "sensitivity"] = Field(
-        default="sensitivity",
-        description="the same share everywhere, or by measured sensitivity within a budget",
-    )
-    ratio: Cut = Field(default=0.1, description="method ratio: share of the filters removed in each group")
-    flops: Cut | None = Field(
-        default=0.1, description="method sensitivity: share of the multiply-adds to remove"
-    )
-    max_drop: Points | None = Field(
-        default=None,
-        description="method sensitivity: most points of metric lost before finetuning; null: no limit",
-    )
-    ratios: Annotated[tuple[Cut, ...], Field(min_length=1)] = Field(
-        default=(0.05, 0.1, 0.2, 0.3, 0.4),
-        description="shares tried in each group when sensitivity is measured",
-    )
-    refine: Count = Field(
-        default=0, description="further shares measured in each group, where its curve bends most"
-    )
-    sensitivities: Text | None = Field(
-        default=None,
-        description="curves measured before: a sensitivity.json, or PaddleSlim's sen.pickle; null: measure",
-    )
-    images: Positive = Field(default=300, description="lines scored for each sensitivity measurement")
-    align: Positive = Field(default=1, description="kept channels are rounded up to a multiple of this")
-    exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay whole")
-    bn_batches: Count = Field(
-        default=20, description="batches by which BatchNorm statistics are corrected after the cut"
-    )
-    Finetune: TrainRecipe | None = Field(default=None, description="training after the cut; null: none")
-
-    @field_validator("ratios")
-    @classmethod
-    def _rising(cls, ratios: tuple[float, ...]) -> tuple[float, ...]:
-        if list(ratios) != sorted(set(ratios)):
-            raise ValueError(f"is {list(ratios)}, must rise from entry to entry")
-        return ratios
-
-    @model_validator(mode="after")
-    def _budget(self) -> PruneSection:
-        if self.method == "sensitivity" and self.flops is None and self.max_drop is None:
-            raise ValueError("has method sensitivity and no budget, give flops or max_drop")
-        return self
 
 
 class QuantRule(Section):

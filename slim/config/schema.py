@@ -20,12 +20,12 @@ from slim.config.ours import (
     CalibrationSection,
     CheckSection,
     ExportSection,
-    PruneSection,
     QuantSection,
     RunSection,
     TrainRecipe,
 )
 from slim.config.paddleocr import DataSection, DatasetSection, GlobalSection, OptimizerSection
+from slim.config.pruning import PruneSection
 from slim.errors import ConfigError
 
 CLS_LABELS = ("0", "180")

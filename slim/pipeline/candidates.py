@@ -102,13 +102,13 @@ def _candidates(
     bundle: Bundle, section: QuantSection, export: ExportSection, context: StageContext, work: Path
 ) -> Iterator[Candidate]:
     from export.program import save_program
-    from export.stage import arm_file
+    from export.stage import one_file
     from quant.calibrators import CALIBRATORS
 
     plain = work / "float"
     save_program(bundle, plain)
     unrounded = export.model_copy(update={"lstm_weights": "float"})
-    yield Candidate(FLOAT, lambda path: arm_file(plain, unrounded, path).bytes)
+    yield Candidate(FLOAT, lambda path: one_file(plain, unrounded, path).bytes)
     for algo in CALIBRATORS:
         chosen = section.model_copy(update={"mode": "ptq", "algo": algo, "max_drop": None})
         yield Candidate(f"int8 ptq {algo}", _quantized(bundle, chosen, export, context, work))
@@ -131,14 +131,14 @@ def _quantized(
 ) -> Callable[[Path], int]:
     def make(path: Path) -> int:
         from export.program import save_program
-        from export.stage import arm_file
+        from export.stage import one_file
         from quant import stage
         from quant.freeze import save_inference
 
         scheme = stage.plan(bundle, section, context)
         quantized = stage.apply(bundle, scheme, section, context)
         save_program(quantized, work / "int8", save_quantized=save_inference)
-        return arm_file(work / "int8", stored_as_planned(export, quantized), path).bytes
+        return one_file(work / "int8", stored_as_planned(export, quantized), path).bytes
 
     return make
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slim.artifact import MANIFEST, tool_versions, verify
 from slim.errors import ArtifactError, ConfigError, InputError
 from slim.locking import held
-from slim.pipeline import stages
+from slim.pipeline import pruning, stages
 from slim.pipeline.checking import check_artifact
 from slim.pipeline.exporting import export_nb
 from slim.pipeline.opening import open_model
@@ -114,7 +114,7 @@ class _Runner:
             )
         do: Callable[[], object]
         if name == "prune":
-            do = lambda: stages.prune(  # noqa: E731
+            do = lambda: pruning.prune(  # noqa: E731
                 self.config, model=model, out=dest, seed=self.seed, progress=self.progress, strict=self.strict
             )
         else:

@@ -98,11 +98,11 @@ class Shipper:
         return self._executed(prefix, self.options)
 
     def _executed(self, prefix: Path, options: ExportSection) -> Shipped:
-        from export.stage import arm_file
+        from export.stage import one_file
         from quant.analysis import Shipped
 
         path = self._work / "model.arm.nb"
-        facts = arm_file(prefix, options, path)
+        facts = one_file(prefix, options, path)
         spec = self._bundles[1].spec
         result, found = executed(path, spec, self.dataset, self.images, self.progress)
         if self._outputs is None:

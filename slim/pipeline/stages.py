@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact, zoo
-from slim.errors import GateFailed, InputError, UsageError
+from slim.errors import GateFailed, InputError
 from slim.locking import held
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, require_lines
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from slim.bundle import Bundle
-    from slim.config import Config, PruneSection
+    from slim.config import Config
     from slim.data.dataset import TrainingData
     from slim.evaluate import EvalResult
     from slim.pipeline.searching import Searched
 
 _SCORE_BATCH = 16
-SENSITIVITY = "sensitivity.json"
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage left behind: its folder, its checks, its last lineage entry."""
+    """What a stage left behind: its folder, its checks, its last lineage entry, tables for --json."""
 
     stage: str
     out: Path
     checks: list[Check]
     entry: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for --json."""
@@ -46,6 +46,7 @@ class StageResult:
             "out": str(self.out),
             "checks": [check.to_json() for check in self.checks],
             "result": self.entry,
+            **self.details,
         }
 
     def require(self) -> StageResult:
@@ -69,7 +70,7 @@ def score_net(bundle: Bundle, data: TrainingData, limit: int, progress: Reporter
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One stage at work: what it starts from and where it puts the result."""
 
     name: str
@@ -83,6 +84,11 @@ class _Job:
     def train(self) -> TrainingData:
         assert self.context.train is not None
         return self.context.train
+
+    @property
+    def calibration(self) -> TrainingData:
+        assert self.context.calibration is not None
+        return self.context.calibration
 
     def finish(
         self, after: Bundle, checks: list[Check], facts: Mapping[str, Any], files: list[Path], **steps: Any
@@ -114,46 +120,6 @@ class _Job:
         return StageResult(self.name, self.dest, checks, entry)
 
 
-def prune(
-    config: Config,
-    *,
-    model: str | None,
-    out: Path | None,
-    seed: int,
-    progress: Reporter,
-    strict: bool = False,
-    sensitivities: Path | None = None,
-    plot: Path | None = None,
-) -> StageResult:
-    """Cut, correct BatchNorm, finetune, save.
-
-    Args:
-        sensitivities: curves measured before, instead of ``Prune.sensitivities``.
-        plot: where to draw the curves.
-    Raises:
-        UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
-    """
-    from prune import stage
-    from slim.config import PruneSection
-
-    section = config.Prune or PruneSection()
-    if sensitivities is not None:
-        section = section.model_copy(update={"sensitivities": str(sensitivities)})
-    if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
-        raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
-    with _job("prune", config, section, model, out, seed, strict, progress) as job:
-        plan = stage.plan(job.before, section, job.context)
-        if plot is not None:
-            stage.plot(job.before, job.context.work, plot)
-        pruned = stage.apply(job.before, plan)
-        checks = stage.checks(job.before, pruned, section)
-        StageResult("prune", job.dest, checks, {}).require()
-        cut = pruned.sha256()
-        steps = _recover(pruned, section, job)
-        kept = [job.context.work / SENSITIVITY]
-        return job.finish(pruned, checks, {"plan": plan.rows()}, kept, cut_weights=cut, finetune_steps=steps)
-
-
 def quant(
     config: Config,
     *,
@@ -177,7 +143,7 @@ def quant(
 
     section = config.Quant or QuantSection()
     section = section.model_copy(update={k: v for k, v in options.items() if v is not None})
-    with _job("quant", config, section, model, out, seed, strict, progress) as job:
+    with job_for("quant", config, section, model, out, seed, strict, progress) as job:
         scheme = stage.plan(job.before, section, job.context)
         quantized = stage.apply(job.before, scheme, section, job.context)
         files: list[Path] = []
@@ -192,7 +158,7 @@ def quant(
         return job.finish(quantized, checks, facts, files, finetune_steps=steps, **facts)
 
 
-def _searched(job: _Job, quantized: Bundle) -> Searched:
+def _searched(job: Job, quantized: Bundle) -> Searched:
     from slim.pipeline.searching import search
 
     context = job.context
@@ -216,48 +182,8 @@ def described(config: Config, kind: str, seed: int) -> dict[str, Any]:
     return {name: dataset(config, name, kind, 0 if name == "eval" else seed).describe() for name in names}
 
 
-def _recover(pruned: Bundle, section: PruneSection, job: _Job) -> int:
-    """BatchNorm statistics of the smaller net, then training; gives the number of steps."""
-    from slim.arch.cuts import apply_cuts
-    from slim.config import TrainRecipe
-    from slim.training import correct_bn, fit
-    from slim.training.sources import batches, tell_bad_lines
-
-    context, recipe = job.context, section.Finetune
-    if section.bn_batches:
-        plain = batches(pruned.spec, job.train, recipe or TrainRecipe(steps=1), context.seed, augment=False)
-        correct_bn(
-            pruned.net,
-            job.before.clone().net,
-            lambda net: apply_cuts(net, pruned.cuts[-1]["cuts"]),
-            plain,
-            section.bn_batches,
-            progress=context.progress,
-        )
-    if recipe is None:
-        return 0
-    source = batches(pruned.spec, job.train, recipe, context.seed, strict=context.strict)
-    done = fit(
-        pruned.net,
-        recipe,
-        source,
-        kind=pruned.spec.kind,
-        out=context.work / "finetune",
-        teacher=_teacher(context, job.before).net if recipe.distill else None,
-        progress=context.progress,
-        seed=context.seed,
-    )
-    pruned.net.eval()
-    tell_bad_lines(source, context.progress)
-    return done.steps
-
-
-def _teacher(context: StageContext, before: Bundle) -> Bundle:
-    return before if context.teacher is None else context.teacher
-
-
 @contextmanager
-def _job(
+def job_for(
     name: str,
     config: Config,
     section: Any,
@@ -266,7 +192,7 @@ def _job(
     seed: int,
     strict: bool,
     progress: Reporter,
-) -> Iterator[_Job]:
+) -> Iterator[Job]:
     dest = out or config.out_folder / name
     artifact.require_writable(dest)
     with held(work_folder(dest), progress):
@@ -282,7 +208,7 @@ def _opened(
     seed: int,
     strict: bool,
     progress: Reporter,
-) -> _Job:
+) -> Job:
     bundle = open_model(model, config, progress)
     require_lines(bundle.spec.kind, bundle.source)
     data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
@@ -302,7 +228,7 @@ def _opened(
         strict=strict,
         progress=progress,
     )
-    return _Job(name, config, section, bundle, dest, context)
+    return Job(name, config, section, bundle, dest, context)
 
 
 def _original(bundle: Bundle, config: Config, progress: Reporter) -> Bundle | None:

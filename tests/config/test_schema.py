@@ -14,6 +14,7 @@ from slim.config.fields import Section
 from slim.config.suggest import sections_in
 from slim.errors import ConfigError
 
+OURS = ("slim.config.ours", "slim.config.pruning")
 DATA = Path(__file__).parent / "data"
 
 
@@ -231,7 +232,15 @@ def test_all_faults_are_kept_and_counted(tmp_path: Path) -> None:
         ("Prune={method: sensitivity, flops: null}", "has method sensitivity and no budget"),
         ("Prune.ratios=[0.3, 0.1]", "must rise from entry to entry"),
         ("Prune.ratio=0.95", "must be at most 0.9"),
-        ("Prune.align=0", "must be at least 1"),
+        ("Prune.align=0", "Prune.align: is 0, must be at least 1, or fastest"),
+        ("Prune.align=fast", "Prune.align: is 'fast', must be at least 1, or fastest"),
+        ("Prune.latency=1.0", "Prune.latency: is 1.0, must be below 1"),
+        ("Prune={rounds: 2, sensitivities: sen.pickle}", "has sensitivities and several rounds"),
+        ("Prune.rounds=0", "must be at least 1"),
+        ("Prune.nb_bytes=0", "must be at least 1"),
+        ("Prune={method: ratio, nb_bytes: 100}", "has method ratio, which holds no nb_bytes"),
+        ("Prune.rules=[{path: a.*}]", "Prune.rules.0: bounds nothing"),
+        ("Prune.rules=[{path: a.*, least: 0.5, most: 0.2}]", "has least 0.5 above most 0.2"),
         ("Quant.weight_bits=16", "must be at most 8"),
         ("Quant.layers=[Conv2D, Conv2D]", "names Conv2D twice"),
         ("Quant.layers=[LSTM]", "Quant.layers.0: is 'LSTM', must be one of Conv2D, Linear"),
@@ -252,6 +261,15 @@ def test_our_own_sections_have_bounds(override: str, says: str) -> None:
     with pytest.raises(WrongConfig) as error:
         load_config(None, [override])
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "flops"),
+    [("{}", 0.1), ("{flops: 0.3}", 0.3), ("{params: 0.3}", None), ("{max_drop: 1.0, flops: null}", None)],
+)
+def test_a_tenth_of_the_flops_goes_where_no_budget_is_given(given: str, flops: float | None) -> None:
+    section = load_config(None, [f"Prune={given}"]).Prune
+    assert section is not None and section.flops == flops
 
 
 def test_empty_sections_are_null_and_a_configuration_may_be_empty(tmp_path: Path) -> None:
@@ -299,7 +317,7 @@ def test_every_section_is_strict_and_our_fields_are_described() -> None:
     assert len(sections) > 40
     assert all(section.model_config.get("extra") == "forbid" for section in sections)
     assert all(section.model_config.get("frozen") for section in sections)
-    ours = [section for section in sections if section.__module__ == "slim.config.ours"]
+    ours = [section for section in sections if section.__module__ in OURS]
     bare = [
         f"{section.__name__}.{name}"
         for section in ours

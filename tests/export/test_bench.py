@@ -34,7 +34,7 @@ def test_files_take_turns_and_the_first_of_a_burst_is_not_counted() -> None:
 
     found = bench.take_turns([burst("a", 2.0), burst("b", 4.0)], warm_up=3, runs=7)
     assert order == ["a3", "b3", "a6", "b6", "b3", "a3"]
-    assert found == [bench.Latency(2.0, 2.0, 7), bench.Latency(4.0, 4.0, 7)]
+    assert found == [bench.Latency(2.0, 2.0, 7, 2.0), bench.Latency(4.0, 4.0, 7, 4.0)]
 
 
 def test_percentiles_by_hand() -> None:
@@ -43,7 +43,7 @@ def test_percentiles_by_hand() -> None:
     skipped = [0.0]  # the first of each burst, and of the warm-up
     values = iter([*skipped * 2, *counted[:5], *skipped, *counted[5:10], *skipped, *counted[10:]])
     found = bench.take_turns([lambda n: [next(values) for _ in range(n)]], warm_up=1, runs=11)
-    assert found == [bench.Latency(6.0, pytest.approx(10.0), 11)]
+    assert found == [bench.Latency(6.0, pytest.approx(10.0), 11, 1.0)]
 
 
 def test_no_run_is_no_measurement() -> None:

@@ -246,4 +246,4 @@ def test_a_memory_of_earlier_inputs_is_seen() -> None:
 
 def test_latency_is_the_engines() -> None:
     measured = bench.latencies({"a": Forgetful()}, np.ones((1, 1, 1, 1), np.float32), runs=3)
-    assert measured == {"a": bench.Latency(2.0, 2.0, 3)}
+    assert measured == {"a": bench.Latency(2.0, 2.0, 3, 2.0)}

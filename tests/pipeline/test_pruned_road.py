@@ -89,6 +89,26 @@ def test_pruned_twice_and_carried_elsewhere(overrides: dict[str, list[str]], tmp
 
 
 @pytest.mark.slow
+def test_a_budget_of_bytes_is_that_of_the_shipped_file(
+    overrides: dict[str, list[str]], tmp_path: Path
+) -> None:
+    given = options("cls", "l1", overrides)
+    given += [
+        "Prune.method=sensitivity",
+        "Prune.flops=null",
+        "Prune.nb_bytes=165000",
+        "Prune.ratios=[0.25,0.5]",
+    ]
+    pruned, quantized, exported = tmp_path / "p", tmp_path / "q", tmp_path / "e"
+    slim("prune", "--out", pruned, *given)
+    slim("quant", "--model", pruned, "--out", quantized, *given)
+    slim("export-nb", quantized, "--target", "arm", "--out", exported)
+    shipped = (exported / "model.arm.nb").stat().st_size
+    # Not far below either: more was not cut than asked.
+    assert 0.95 * 165_000 < shipped <= 165_000
+
+
+@pytest.mark.slow
 def test_curves_of_paddleslim_choose_the_cut_and_are_drawn(
     overrides: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

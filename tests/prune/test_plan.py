@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from prune.plan import PrunePlan
+from prune.plan import PrunePlan, composed_rows
 from slim.errors import ArtifactError
 
 PLAN = PrunePlan(
@@ -35,6 +36,16 @@ def test_shares_and_summary() -> None:
     )
     assert PLAN.summary()["flops"] == {"before": 1000, "after": 850, "cut": 0.15}
     assert PLAN.rows()[0] == {"group": "a", "before": 4, "after": 3, "cut": 0.25}
+
+
+def test_plans_in_a_row_are_one_cut() -> None:
+    again = replace(PLAN, sizes={"a": 3, "d": 8}, kept={"a": [0], "d": [0, 1]})
+    assert composed_rows([PLAN.to_json(), again.to_json()]) == [
+        {"group": "a", "before": 4, "after": 1, "cut": 0.75},
+        {"group": "b", "before": 2, "after": 1, "cut": 0.5},
+        {"group": "d", "before": 8, "after": 2, "cut": 0.75},
+    ]
+    assert composed_rows([PLAN.to_json()]) == PLAN.rows()
 
 
 @pytest.mark.parametrize(

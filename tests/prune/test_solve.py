@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from paddle import nn
 
+from prune.bounds import Bound, bounds
+from prune.budget import Limits
 from prune.costs import CostModel
 from prune.groups import Group, find_groups
 from prune.sensitivity import Point, Sensitivity
-from prune.solve import by_ratio, for_flops, greedy
+from prune.solve import by_ratio, greedy, within
+from slim.config import PruneRule
 from slim.errors import UsageError
 
 SHAPE = (3, 8, 8)
@@ -25,6 +28,10 @@ def solved() -> tuple[tuple[Group, ...], CostModel]:
     return groups, CostModel(net, find_groups(net, SHAPE), SHAPE)
 
 
+def free(groups: tuple[Group, ...], align: int = 1) -> dict[str, Bound]:
+    return bounds(groups, (), align)
+
+
 def curves(first: list[tuple[int, float]], second: list[tuple[int, float]]) -> Sensitivity:
     points = {
         name: [Point(kept, 100 * (1 - loss), loss, 0.0) for kept, loss in curve]
@@ -37,13 +44,13 @@ def test_by_ratio_takes_the_same_share_aligned_and_leaves_groups_it_cannot_cut(
     solved: tuple[tuple[Group, ...], CostModel],
 ) -> None:
     groups, _ = solved
-    assert by_ratio(groups, 0.25) == {"0": 12, "2": 24}
-    assert by_ratio(groups, 0.25, align=8) == {"2": 24}
+    assert by_ratio(groups, 0.25, free(groups)) == {"0": 12, "2": 24}
+    assert by_ratio(groups, 0.25, free(groups, 8)) == {"2": 24}
 
 
 def test_the_cheapest_loss_goes_first(solved: tuple[tuple[Group, ...], CostModel]) -> None:
     groups, costs = solved
-    path = list(greedy(groups, curves([(8, 0.4)], [(16, 0.01)]), costs))
+    path = list(greedy(groups, curves([(8, 0.4)], [(16, 0.01)]), costs, free(groups)))
     assert path[0].kept == {} and path[0].flops == costs.flops_before
     dear = next(i for i, c in enumerate(path) if "0" in c.kept)
     assert path[dear - 1].kept == {"2": 16}
@@ -54,14 +61,14 @@ def test_the_cheapest_loss_goes_first(solved: tuple[tuple[Group, ...], CostModel
 
 def test_flops_are_those_of_the_counts(solved: tuple[tuple[Group, ...], CostModel]) -> None:
     groups, costs = solved
-    for choice in greedy(groups, curves([(8, 0.1)], [(16, 0.1)]), costs):
+    for choice in greedy(groups, curves([(8, 0.1)], [(16, 0.1)]), costs, free(groups)):
         assert choice.flops == costs.flops(choice.kept)
 
 
 def test_a_dear_first_step_does_not_hide_a_cheap_rest(solved: tuple[tuple[Group, ...], CostModel]) -> None:
     groups, costs = solved
     # "2" jumps at once and is flat after; by its hull the whole way is cheaper than "0".
-    path = list(greedy(groups, curves([(12, 0.30), (8, 0.60)], [(30, 0.05), (8, 0.05)]), costs))
+    path = list(greedy(groups, curves([(12, 0.30), (8, 0.60)], [(30, 0.05), (8, 0.05)]), costs, free(groups)))
     dear = next(i for i, c in enumerate(path) if "0" in c.kept)
     assert path[dear - 1].kept == {"2": 8}
 
@@ -70,17 +77,65 @@ def test_a_dear_first_step_does_not_hide_a_cheap_rest(solved: tuple[tuple[Group,
 @pytest.mark.parametrize("low", [1, 5, 15])
 def test_kept_counts_are_aligned(solved: tuple[tuple[Group, ...], CostModel], align: int, low: int) -> None:
     groups, costs = solved
-    last = list(greedy(groups, curves([(low, 0.2)], [(low, 0.2)]), costs, align))[-1]
+    last = list(greedy(groups, curves([(low, 0.2)], [(low, 0.2)]), costs, free(groups, align)))[-1]
     assert last.kept["2"] < 32 and all(c % align == 0 and c >= low for c in last.kept.values())
 
 
-def test_a_flops_target_is_met_or_refused_with_the_reach(solved: tuple[tuple[Group, ...], CostModel]) -> None:
+def test_flops_and_params_targets_are_met_or_refused_with_the_reach(
+    solved: tuple[tuple[Group, ...], CostModel],
+) -> None:
     groups, costs = solved
-    path = list(greedy(groups, curves([(14, 0.1)], [(28, 0.1)]), costs))
-    choice = for_flops(path, 0.1)
-    assert 1 - choice.flops / costs.flops_before >= 0.1
-    assert path.index(choice) == 0 or 1 - path[path.index(choice) - 1].flops / costs.flops_before < 0.1
+    for limits in (
+        Limits(flops=int(0.9 * costs.flops_before)),
+        Limits(params=int(0.9 * costs.params_before)),
+    ):
+        path = list(greedy(groups, curves([(14, 0.1)], [(28, 0.1)]), costs, free(groups), limits))
+        place = within(path, limits, costs)
+        assert limits.counted(path[place].flops, path[place].params) and path[place].kept
+        assert not limits.counted(path[place - 1].flops, path[place - 1].params)
+        assert path[place].params == costs.params(path[place].kept)
     with pytest.raises(
         UsageError, match=r"cannot remove 60\.0% of the FLOPs: the measured curves reach 2\d\.\d%"
     ):
-        for_flops(path, 0.6)
+        within(path, Limits(flops=round(0.4 * costs.flops_before)), costs)
+    with pytest.raises(UsageError, match=r"Prune.params: cannot remove 60\.\d% of the parameters"):
+        within(path, Limits(params=int(0.4 * costs.params_before)), costs)
+
+
+def test_the_cheapest_group_depends_on_what_is_to_be_saved() -> None:
+    """A conv on a large map has the multiply-adds, one on a small map the parameters."""
+    net = nn.Sequential(
+        *(nn.Conv2D(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2D(16, 4, 1), nn.AvgPool2D(8), nn.ReLU()),
+        *(nn.Conv2D(4, 64, 1), nn.ReLU(), nn.Conv2D(64, 64, 1)),
+    )
+    every = find_groups(net, SHAPE)
+    groups, costs = tuple(g for g in every if g.prunable), CostModel(net, every, SHAPE)
+    points = [Point(g.size // 2, 90.0, 0.1, 0.0) for g in groups]
+    measured = Sensitivity(100.0, {g.name: [p] for g, p in zip(groups, points, strict=True)})
+    firsts = {}
+    for name, limits in {
+        "flops": Limits(flops=1),
+        "params": Limits(params=1),
+        "nb": Limits(nb_bytes=1),
+    }.items():
+        path = greedy(groups, measured, costs, free(groups), limits)
+        next(path)
+        firsts[name] = set(next(path).kept)
+    assert firsts == {"flops": {"0"}, "params": {"5"}, "nb": {"5"}}
+
+
+def test_each_group_stays_within_its_rules(solved: tuple[tuple[Group, ...], CostModel]) -> None:
+    groups, costs = solved
+    rules = (PruneRule(path="*", most=0.5), PruneRule(path="2", least=0.25, most=0.375, align=4))
+    found = bounds(groups, rules, 1)
+    path = list(greedy(groups, curves([(2, 0.1)], [(2, 0.9)]), costs, found))
+    assert path[0].kept == {"2": 24} and path[-1].kept == {"0": 8, "2": 20}
+    assert path[0].flops == costs.flops({"2": 24}) and path[0].loss > 0
+    assert by_ratio(groups, 0.6, found) == {"0": 8, "2": 20}
+    assert by_ratio(groups, 0.1, found) == {"0": 14, "2": 24}
+    with pytest.raises(UsageError, match="2 must keep at most 24 of 32 channels, and its curve ends at 30"):
+        list(greedy(groups, curves([(2, 0.1)], [(30, 0.9)]), costs, found))
+    with pytest.raises(UsageError, match="nope names no group that is pruned"):
+        bounds(groups, (PruneRule(path="nope", most=0.5),), 1)
+    with pytest.raises(UsageError, match="0 may keep 14 to 15 of 16 channels, and no multiple of 8 lies"):
+        bounds(groups, (PruneRule(path="0", least=0.01, most=0.125),), 8)

@@ -47,9 +47,9 @@ def command(
     if show_groups:
         _groups(loaded, model, reporter, as_json)
         return
-    from slim.pipeline import stages
+    from slim.pipeline import pruning
 
-    result = stages.prune(
+    result = pruning.prune(
         loaded,
         model=model,
         out=out,

@@ -1,0 +1,106 @@
+"""Curves for the solver: measured on lines, or those of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prune.criteria import criterion
+from prune.curves import read_curves
+from prune.groups import Group
+from prune.probe import LineProbe, Probe, ScoreProbe
+from prune.sensitivity import Keep, Sensitivity, measure
+from slim.artifact import write_json
+from slim.errors import UsageError
+from slim.stage import StageContext, require_trained
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config import PruneSection
+
+SENSITIVITY = "sensitivity.json"
+"""Name of the measured curves in the stage's work folder."""
+
+
+def curves_for(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    every: Sequence[Group],
+    groups: Sequence[Group],
+    keep: Keep,
+) -> tuple[Sensitivity, Probe | None]:
+    """The curves a recipe asks for, and what scores a masked net (None where nothing needs to be scored).
+
+    Args:
+        every: all groups of the net; ``groups``: those that may be cut.
+    Raises:
+        UsageError: no lines to score on, or a metric near zero. As `prune.curves.read_curves`.
+    """
+    if section.sensitivities is not None:
+        probe = None if section.max_drop is None else _probe(bundle, section, ctx)
+        return _given(bundle, section, ctx, every, groups, probe), probe
+    probe = _probe(bundle, section, ctx)
+    return _measured(bundle, section, ctx, groups, keep, probe), probe
+
+
+def _measured(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    groups: Sequence[Group],
+    keep: Keep,
+    probe: Probe,
+) -> Sensitivity:
+    key: dict[str, Any] = {"weights": bundle.sha256(), "criterion": section.criterion}
+    if criterion(section.criterion).needs == "gradients":
+        key["gradients"] = [section.gradient_batches, ctx.seed]
+    curves = measure(
+        groups,
+        probe,
+        keep,
+        section.ratios,
+        key,
+        refine=section.refine,
+        path=ctx.work / SENSITIVITY,
+        progress=ctx.progress,
+    )
+    ctx.progress.info(f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%")
+    return curves
+
+
+def _given(
+    bundle: Bundle,
+    section: PruneSection,
+    ctx: StageContext,
+    every: Sequence[Group],
+    groups: Sequence[Group],
+    probe: Probe | None,
+) -> Sensitivity:
+    """Curves of a file; groups it says nothing of stay whole. Kept with the stage's results."""
+    path = Path(section.sensitivities or "")
+    curves = read_curves(path, bundle, every)
+    if ctx.score is not None:
+        require_trained(ctx.score(bundle))
+    used = [g.name for g in groups if g.name in curves.curves]
+    ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
+    if curves.key.get("weights") not in (None, bundle.sha256()):
+        ctx.progress.warn(f"{path} was measured on other weights")
+    if probe is not None:
+        curves = replace(curves, baseline=probe.baseline().score)
+    write_json(ctx.work / SENSITIVITY, curves.to_json())
+    return curves
+
+
+def _probe(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Probe:
+    if ctx.calibration is not None and bundle.spec.kind != "det":
+        return LineProbe(bundle, ctx.calibration, section.images)
+    if ctx.score is not None:
+        return ScoreProbe(bundle, ctx.score, "score")
+    raise UsageError(
+        "sensitivity needs lines to score on",
+        where="Prune.method",
+        remedy="give Train or Calibration data, or use method ratio",
+    )

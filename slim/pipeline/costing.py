@@ -1,0 +1,106 @@
+"""What a model costs as a file: its ARM bytes as the export would write it, its time in Paddle-Lite x86."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slim.pipeline.exporting import stored_as_planned
+from slim.progress import Reporter, Silent
+from slim.stage import StageContext
+
+if TYPE_CHECKING:
+    from slim.bundle import Bundle
+    from slim.config import Config, ExportSection
+    from slim.data.dataset import TrainingData
+
+# Bytes depend on which layers are int8, not on their ranges.
+_CALIBRATION_LINES = 8
+_RUNS = 200
+
+
+class FileCosts:
+    """Makes files of float models to weigh and time them; the files live as long as this object.
+
+    Args:
+        config: with a Quant section ARM files are int8 by its layers and bits, else float.
+        calibration: lines that give int8 files some ranges.
+    """
+
+    def __init__(
+        self, config: Config, calibration: TrainingData, seed: int, progress: Reporter | None = None
+    ) -> None:
+        self._config, self._calibration, self._seed = config, calibration, seed
+        self._progress = progress or Silent()
+        self._folder = tempfile.TemporaryDirectory(prefix="costs-")
+        self._files: dict[str, Path] = {}
+
+    def nb_bytes(self, bundle: Bundle) -> int:
+        """Bytes of the ARM file.
+
+        Raises:
+            As `export.stage.one_file`.
+        """
+        from export.program import save_program
+        from export.stage import one_file
+        from quant.freeze import save_inference
+
+        shipped = self._quantized(bundle)
+        with tempfile.TemporaryDirectory(prefix="arm-") as folder:
+            prefix = Path(folder) / "model"
+            save_program(shipped, prefix, save_quantized=save_inference)
+            options = stored_as_planned(self._export, shipped)
+            found = one_file(prefix, options, Path(folder) / "model.nb").bytes
+        kind = "float" if shipped.scheme is None else "int8"
+        self._progress.info(f"{kind} ARM file: {found:,} bytes")
+        return found
+
+    def latencies(self, bundles: Sequence[Bundle]) -> list[float]:
+        """Milliseconds of one input of nominal size in Paddle-Lite x86, all taking turns in one run.
+
+        The fastest of many runs of each: on a loaded machine two medians of one file were up to twice apart.
+        Times are of this machine; only their ratios mean something elsewhere.
+
+        Raises:
+            As `export.stage.one_file` and `export.bench_files.bench`.
+        """
+        from export.bench_files import bench
+        from export.check_report import nominal_shape
+
+        paths = [self._x86(bundle) for bundle in bundles]
+        found = bench(paths, shape=nominal_shape(bundles[0].spec), runs=_RUNS, progress=self._progress)
+        return [float(row["best_ms"]) for row in found["files"]]
+
+    @property
+    def _export(self) -> ExportSection:
+        from slim.config import ExportSection
+
+        return self._config.Export or ExportSection()
+
+    def _quantized(self, bundle: Bundle) -> Bundle:
+        """The model as the Quant section would leave it, in a form that has the same bytes."""
+        from quant import stage
+
+        if self._config.Quant is None:
+            return bundle
+        quick = {"mode": "ptq", "algo": "absmax", "rounding": "nearest", "images": _CALIBRATION_LINES}
+        off = {"equalize": False, "bias_correction": False, "Finetune": None}
+        section = self._config.Quant.model_copy(update=quick | off)
+        context = StageContext(Path(self._folder.name), self._seed, calibration=self._calibration)
+        return stage.apply(bundle, stage.plan(bundle, section, context), section, context)
+
+    def _x86(self, bundle: Bundle) -> Path:
+        from export.program import save_program
+        from export.stage import one_file
+
+        key = bundle.sha256()
+        if key not in self._files:
+            with tempfile.TemporaryDirectory(prefix="x86-") as folder:
+                prefix = Path(folder) / "model"
+                save_program(bundle, prefix)
+                path = Path(self._folder.name) / f"{len(self._files)}.nb"
+                one_file(prefix, self._export, path, "x86")
+            self._files[key] = path
+        return self._files[key]

@@ -1,0 +1,250 @@
+"""prune as a command runs it: plan, cut, correct BatchNorm, finetune, save."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slim import artifact
+from slim.errors import UsageError
+from slim.pipeline.costing import FileCosts
+from slim.pipeline.stages import Job, StageResult, described, job_for
+from slim.progress import Reporter
+from slim.stage import Check, StageContext
+
+if TYPE_CHECKING:
+    from prune.budget import Goal
+    from prune.plan import PrunePlan
+    from slim.bundle import Bundle
+    from slim.config import Config, PruneSection
+
+SENSITIVITY = "sensitivity.json"
+PLAN = "plan.json"
+ROUND = "model"
+
+
+def prune(
+    config: Config,
+    *,
+    model: str | None,
+    out: Path | None,
+    seed: int,
+    progress: Reporter,
+    strict: bool = False,
+    sensitivities: Path | None = None,
+    plot: Path | None = None,
+) -> StageResult:
+    """Cut, correct BatchNorm, finetune, in one round or several, save.
+
+    Args:
+        sensitivities: curves measured before, instead of ``Prune.sensitivities``.
+        plot: where to draw the curves.
+    Raises:
+        UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
+    """
+    from prune.plan import composed_rows
+    from prune.table import by_layer, layers_text
+    from slim.config import PruneSection
+
+    section = config.Prune or PruneSection()
+    if sensitivities is not None:
+        section = section.model_copy(update={"sensitivities": str(sensitivities)})
+    if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
+        raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
+    if sensitivities is not None and section.rounds > 1:
+        raise UsageError(
+            "curves of a file are of the whole net, and there are several rounds",
+            where="Prune.rounds",
+            remedy="use 1, or let each round measure",
+        )
+    with job_for("prune", config, section, model, out, seed, strict, progress) as plain:
+        job = _with_costs(plain)
+        done = _all_rounds(job, plot)
+        rows = by_layer(job.before.net, done.model.net, done.model.spec.input.shape)
+        progress.info(f"before and after by layer\n{layers_text(rows)}")
+        facts = {"plan": composed_rows(done.model.cuts[len(job.before.cuts) :]), "layers": rows}
+        kept = [_work(job, 1) / SENSITIVITY]
+        steps = {"cut_weights": done.cut, "finetune_steps": done.steps}
+        finished = job.finish(done.model, done.checks, facts, kept, **steps)
+    return replace(finished, details={"layers": rows})
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What the rounds so far left.
+
+    Attributes:
+        cut: hash of the weights after the last cut, before any training.
+        steps: of finetuning, in all rounds.
+    """
+
+    model: Bundle
+    cut: str = ""
+    steps: int = 0
+    checks: list[Check] = field(default_factory=list)
+
+
+def _all_rounds(job: Job, plot: Path | None) -> _Done:
+    from prune import stage
+    from prune.budget import Goal
+
+    rounds, done = job.section.rounds, _Done(job.before)
+    teacher = _teacher(job.context, job.before)
+    for number in range(1, rounds + 1):
+        goal = Goal(job.before, number, rounds)
+        seed = job.context.seed + number - 1  # or each round would train on the batches of the first
+        context = replace(job.context, work=_work(job, number), teacher=teacher, seed=seed)
+        done = _round(replace(job, before=done.model, context=context), goal, done)
+        if plot is not None and number == 1:
+            stage.plot(job.before, context.work, plot)
+    if not done.cut:
+        raise UsageError("no round removes a channel", where="Prune.rounds", remedy="use fewer rounds")
+    if rounds > 1:
+        equal = [check for check in done.checks if check.unit == "abs"]
+        budgets = stage.budget_checks(done.model, job.section, job.context, Goal(job.before))
+        done = replace(done, checks=equal + budgets)
+        StageResult("prune", job.dest, done.checks, {}).require()
+    return done
+
+
+def _round(job: Job, goal: Goal, done: _Done) -> _Done:
+    """Cut and finetune once; a round that ended before a kill is opened instead."""
+    from prune import stage
+
+    before = _finished(job) if goal.rounds > 1 else None
+    if before is not None:
+        return before
+    if goal.rounds > 1:
+        job.context.progress.info(f"round {goal.number} of {goal.rounds}")
+    plan = _planned(job, goal)
+    if not plan.kept:
+        job.context.progress.info(f"round {goal.number}: the rounds before went this far already")
+        return done
+    pruned = stage.apply(job.before, plan)
+    checks = stage.checks(job.before, pruned, job.section, job.context, goal)
+    StageResult("prune", job.dest, checks, {}).require()
+    _keep_plan(job, plan)
+    cut = pruned.sha256()
+    steps = done.steps + _recover(pruned, job.section, job)
+    found = _Done(pruned, cut, steps, checks)
+    if goal.rounds > 1:
+        _finish_round(job, found)
+    return found
+
+
+def _work(job: Job, number: int) -> Path:
+    work = job.context.work
+    return work if job.section.rounds == 1 else work / f"round-{number}"
+
+
+def _finish_round(job: Job, done: _Done) -> None:
+    from slim.bundle import save
+
+    facts = {
+        "key": _key(job),
+        "cut": done.cut,
+        "steps": done.steps,
+        "checks": [[c.name, c.value, c.bound, c.unit, c.relation] for c in done.checks],
+    }
+    with artifact.writing(job.context.work / ROUND) as tmp:
+        save(done.model, tmp)
+        artifact.seal(
+            tmp,
+            "prune",
+            recipe=job.section.model_dump(mode="json"),
+            parent=job.before.sha256(),
+            seed=job.context.seed,
+            facts=facts,
+        )
+
+
+def _finished(job: Job) -> _Done | None:
+    from slim.bundle import from_artifact
+
+    folder = job.context.work / ROUND
+    if not (folder / artifact.MANIFEST).is_file():
+        return None
+    facts = artifact.read_manifest(folder).facts
+    if facts.get("key") != _key(job):
+        return None
+    job.context.progress.info(f"{folder} holds this round")
+    model = replace(from_artifact(folder), source=job.before.source)
+    return _Done(model, facts["cut"], facts["steps"], [Check(*check) for check in facts["checks"]])
+
+
+def _with_costs(job: Job) -> Job:
+    """The job with what its budgets may have to be measured by."""
+    context = job.context
+    costs = FileCosts(job.config, job.calibration, context.seed, context.progress)
+    return replace(job, context=replace(context, nb_bytes=costs.nb_bytes, latencies=costs.latencies))
+
+
+def _planned(job: Job, goal: Goal) -> PrunePlan:
+    """The plan, also after a kill: a budget of measured time is not measured twice alike."""
+    from prune import stage
+    from prune.plan import PrunePlan
+
+    path = job.context.work / PLAN
+    if path.is_file():
+        saved = artifact.read_json(path)
+        if saved.get("key") == _key(job):
+            job.context.progress.info(f"{path} holds the plan already made")
+            return PrunePlan.from_json(saved["plan"], where=str(path))
+    return stage.plan(job.before, job.section, job.context, goal)
+
+
+def _keep_plan(job: Job, plan: PrunePlan) -> None:
+    """Once it has held its budgets."""
+    job.context.work.mkdir(parents=True, exist_ok=True)
+    artifact.write_json(job.context.work / PLAN, {"key": _key(job), "plan": plan.to_json()})
+
+
+def _key(job: Job) -> dict[str, Any]:
+    return {
+        "recipe": job.section.model_dump(mode="json"),
+        "weights": job.before.sha256(),
+        "seed": job.context.seed,
+        "tools": artifact.tool_versions(),
+        "data": described(job.config, job.before.spec.kind, job.context.seed),
+    }
+
+
+def _recover(pruned: Bundle, section: PruneSection, job: Job) -> int:
+    """BatchNorm statistics of the smaller net, then training; gives the number of steps."""
+    from slim.arch.cuts import apply_cuts
+    from slim.config import TrainRecipe
+    from slim.training import correct_bn, fit
+    from slim.training.sources import batches, tell_bad_lines
+
+    context, recipe = job.context, section.Finetune
+    if section.bn_batches:
+        plain = batches(pruned.spec, job.train, recipe or TrainRecipe(steps=1), context.seed, augment=False)
+        correct_bn(
+            pruned.net,
+            job.before.clone().net,
+            lambda net: apply_cuts(net, pruned.cuts[-1]["cuts"]),
+            plain,
+            section.bn_batches,
+            progress=context.progress,
+        )
+    if recipe is None:
+        return 0
+    source = batches(pruned.spec, job.train, recipe, context.seed, strict=context.strict)
+    done = fit(
+        pruned.net,
+        recipe,
+        source,
+        kind=pruned.spec.kind,
+        out=context.work / "finetune",
+        teacher=_teacher(context, job.before).net if recipe.distill else None,
+        progress=context.progress,
+        seed=context.seed,
+    )
+    pruned.net.eval()
+    tell_bad_lines(source, context.progress)
+    return done.steps
+
+
+def _teacher(context: StageContext, before: Bundle) -> Bundle:
+    return before if context.teacher is None else context.teacher
