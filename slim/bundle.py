@@ -191,6 +191,10 @@ def _lstm_twin(name: str) -> str | None:
     return None
 
 
+# What Python and Paddle raise for a stranger's description with a list for a mapping, or a size of billions.
+_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+
+
 def _skeleton(
     spec: ModelSpec,
     plans: list[dict[str, Any]],
@@ -198,14 +202,16 @@ def _skeleton(
     restore: Restore | None,
     where: str,
 ) -> nn.Layer:
-    net: nn.Layer = build_net(spec.arch, spec.classes)
-    for plan in plans:
-        apply_cuts(net, plan["cuts"])
-    if scheme is None:
-        return net
-    if restore is None:
+    if scheme is not None and restore is None:
         raise ArtifactError("is a quantized model, which this command cannot reopen", where=where)
-    return restore(net, scheme)
+    try:
+        net: nn.Layer = build_net(spec.arch, spec.classes)
+        for plan in plans:
+            apply_cuts(net, plan["cuts"])
+        return net if scheme is None or restore is None else restore(net, scheme)
+    except _MISSHAPEN as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ArtifactError(f"describes no net that can be built ({lines[-1]})", where=where) from error
 
 
 def head_width(state: Mapping[str, npt.NDArray[Any]]) -> int | None:
