@@ -83,10 +83,7 @@ class TrainBatches(Stepwise):
         self._classes = class_numbers(spec.labels)
         self._pool = lru_cache(maxsize=2)(self._make_pool)  # a pure function of its argument
 
-    def batch_at(self, step: int) -> Batch:
-        """The batch of a step, counted from 0."""
-        if step < 0:
-            raise InputError(f"step is {step}, must be at least 0")
+    def _batch(self, step: int) -> Batch:
         slots = self._pool(step // POOL_BATCHES)[step % POOL_BATCHES]
         width = max(slot.width for slot in slots) if self._auto else self._limit
         images, used = self._images(slots, step, width)

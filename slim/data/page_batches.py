@@ -54,10 +54,7 @@ class PageBatches(Stepwise):
         super().__init__(dataset, batch_size, seed, tolerance)
         self.spec, self.crop = spec, crop
 
-    def batch_at(self, step: int) -> Batch:
-        """The batch of a step, counted from 0."""
-        if step < 0:
-            raise InputError(f"step is {step}, must be at least 0")
+    def _batch(self, step: int) -> Batch:
         first = step * self.batch_size
         numbers = [self.number_at(first + place) for place in range(self.batch_size)]
         samples = fill_gaps([self._sample(number, step, place) for place, number in enumerate(numbers)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,8 +42,8 @@ class Batch:
     step: int
 
 
-class Stepwise:
-    """Batches as a function of (seed, step); a subclass makes ``batch_at``.
+class Stepwise(ABC):
+    """Batches as a function of (seed, step); a subclass makes them.
 
     Raises:
         InputError: an empty set or a bad batch size.
@@ -67,7 +68,13 @@ class Stepwise:
 
     def batch_at(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
-        raise NotImplementedError
+        if step < 0:
+            raise InputError(f"step is {step}, must be at least 0")
+        return self._batch(step)
+
+    @abstractmethod
+    def _batch(self, step: int) -> Batch:
+        """The same, of a step that is at least 0."""
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches of the steps ``start_step`` .. ``stop_step - 1``, made ahead by one thread.

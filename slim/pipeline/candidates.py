@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from slim import artifact
 from slim.errors import ArtifactError, SlimError
 from slim.pipeline.datasets import dataset, require_lines
-from slim.pipeline.exporting import stored_as_planned
+from slim.pipeline.exporting import one_nb
 from slim.pipeline.opening import open_model
 from slim.pipeline.shipping import executed
 from slim.progress import Reporter
@@ -111,9 +111,9 @@ def _candidates(
     yield Candidate(FLOAT, lambda path: one_file(plain, unrounded, path).bytes)
     for algo in CALIBRATORS:
         chosen = section.model_copy(update={"mode": "ptq", "algo": algo, "max_drop": None})
-        yield Candidate(f"int8 ptq {algo}", _quantized(bundle, chosen, export, context, work))
+        yield Candidate(f"int8 ptq {algo}", _quantized(bundle, chosen, export, context))
     if section.mode == "qat" and section.Finetune is not None:
-        yield Candidate("int8 qat", _quantized(bundle, section, export, context, work))
+        yield Candidate("int8 qat", _quantized(bundle, section, export, context))
     for bits in (8, 16):
         mode = f"weights-int{bits}"
         yield Candidate(f"weights int{bits}", partial(_variant, plain, export, mode), _WEIGHT_ONLY)
@@ -127,18 +127,14 @@ def _variant(prefix: Path, export: ExportSection, mode: str, path: Path) -> int:
 
 
 def _quantized(
-    bundle: Bundle, section: QuantSection, export: ExportSection, context: StageContext, work: Path
+    bundle: Bundle, section: QuantSection, export: ExportSection, context: StageContext
 ) -> Callable[[Path], int]:
     def make(path: Path) -> int:
-        from export.program import save_program
-        from export.stage import one_file
         from quant import stage
-        from quant.freeze import save_inference
 
         scheme = stage.plan(bundle, section, context)
         quantized = stage.apply(bundle, scheme, section, context)
-        save_program(quantized, work / "int8", save_quantized=save_inference)
-        return one_file(work / "int8", stored_as_planned(export, quantized), path).bytes
+        return one_nb(quantized, export, path).bytes
 
     return make
 

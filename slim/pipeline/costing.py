@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slim.pipeline.exporting import stored_as_planned
+from slim.pipeline.exporting import one_nb
 from slim.progress import Reporter, Silent
 from slim.stage import StageContext
 
@@ -43,16 +43,8 @@ class FileCosts:
         Raises:
             As `export.stage.one_file`.
         """
-        from export.program import save_program
-        from export.stage import one_file
-        from quant.freeze import save_inference
-
         shipped = self._quantized(bundle)
-        with tempfile.TemporaryDirectory(prefix="arm-") as folder:
-            prefix = Path(folder) / "model"
-            save_program(shipped, prefix, save_quantized=save_inference)
-            options = stored_as_planned(self._export, shipped)
-            found = one_file(prefix, options, Path(folder) / "model.nb").bytes
+        found = one_nb(shipped, self._export, Path(self._folder.name) / "arm.nb").bytes
         kind = "float" if shipped.scheme is None else "int8"
         self._progress.info(f"{kind} ARM file: {found:,} bytes")
         return found
@@ -92,15 +84,9 @@ class FileCosts:
         return stage.apply(bundle, stage.plan(bundle, section, context), section, context)
 
     def _x86(self, bundle: Bundle) -> Path:
-        from export.program import save_program
-        from export.stage import one_file
-
         key = bundle.sha256()
         if key not in self._files:
-            with tempfile.TemporaryDirectory(prefix="x86-") as folder:
-                prefix = Path(folder) / "model"
-                save_program(bundle, prefix)
-                path = Path(self._folder.name) / f"{len(self._files)}.nb"
-                one_file(prefix, self._export, path, "x86")
+            path = Path(self._folder.name) / f"{len(self._files)}.nb"
+            one_nb(bundle, self._export, path, "x86")
             self._files[key] = path
         return self._files[key]

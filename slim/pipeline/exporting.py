@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from slim.pipeline.stages import StageResult
 from slim.progress import Reporter
 
 if TYPE_CHECKING:
+    from export.stage import NbFacts
     from slim.bundle import Bundle
     from slim.config import Config, ExportSection
 
@@ -94,6 +96,22 @@ def stored_as_planned(section: ExportSection, source: Bundle | Path) -> ExportSe
     if lstms and all(one.weight_bits is None for one in lstms):
         return section.model_copy(update={"lstm_weights": "float"})
     return section
+
+
+def one_nb(bundle: Bundle, section: ExportSection, dest: Path, target: str = "arm") -> NbFacts:
+    """Write the file of a model that would ship for one target, without the rest of an export.
+
+    Raises:
+        As `export.stage.one_file`.
+    """
+    from export.program import save_program
+    from export.stage import one_file
+    from quant.freeze import save_inference
+
+    with tempfile.TemporaryDirectory(prefix="one-file-") as folder:
+        prefix = Path(folder) / "model"
+        save_program(bundle, prefix, save_quantized=save_inference)
+        return one_file(prefix, stored_as_planned(section, bundle), dest, target)
 
 
 def inference_folder(model: str | None) -> Path | None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config import Config, PruneSection
 
-SENSITIVITY = "sensitivity.json"
 PLAN = "plan.json"
 ROUND = "model"
 
@@ -43,6 +42,7 @@ def prune(
     Raises:
         UsageError: the model's metric is near zero. GateFailed: the cut net differs from the masked one.
     """
+    from prune.measuring import SENSITIVITY
     from prune.plan import composed_rows
     from prune.table import by_layer, layers_text
     from slim.config import PruneSection

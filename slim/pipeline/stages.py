@@ -211,19 +211,19 @@ def _opened(
 ) -> Job:
     bundle = open_model(model, config, progress)
     require_lines(bundle.spec.kind, bundle.source)
-    data, held = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
+    train, lines = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
     def score(candidate: Bundle) -> float:
         # On calibration lines: the evaluation set chooses nothing.
-        result = score_net(candidate, held, min(section.images, len(held)), progress)
+        result = score_net(candidate, lines, min(section.images, len(lines)), progress)
         return 100.0 * result.metrics["acc"]
 
     context = StageContext(
         work_folder(dest),
         seed,
-        train=data,
+        train=train,
         teacher=_original(bundle, config, progress),
-        calibration=held,
+        calibration=lines,
         score=score,
         strict=strict,
         progress=progress,
