@@ -69,6 +69,23 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
     return replace(work, scheme=scheme.to_json())
 
 
+def weighed(bundle: Bundle, section: QuantSection) -> Bundle:
+    """A model whose file is as large as the one ``apply`` leads to, made without data.
+
+    Bytes depend on which layers are quantized, not on their ranges: every clip is 1. A net that is cut too
+    far to be calibrated (a gate that has closed has no range) can be weighed all the same.
+
+    Raises:
+        As `plan`.
+    """
+    scheme = rules.build_scheme(bundle.net, section, bundle.spec.input.shape)
+    scheme = scheme.with_clips(dict.fromkeys(scheme.paths, 1.0))
+    work = bundle.clone()
+    wrap.prepare(work.net, scheme)
+    wrap.install_clips(work.net, scheme)
+    return replace(work, scheme=wrap.finalize(work.net, scheme).to_json())
+
+
 def checks(before: Bundle, after: Bundle, section: QuantSection) -> list[Check]:
     """What must hold of a quantized bundle, measured on its net and not read from the scheme."""
     if after.scheme is None:

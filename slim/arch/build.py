@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 from paddle import nn
 
-from slim.arch import heads, mobilenet_v3, necks, resnet_vd
+from slim.arch import heads, mobilenet_v3, necks, resnet_vd, sequential
 from slim.errors import UnsupportedModel
 
 # Keys that only steer initialisation or training; they do not change the net's shape.
@@ -81,9 +81,11 @@ def _backbone(kind: str, section: dict[str, Any], in_channels: int) -> nn.Layer:
         return _call(lambda: mobilenet_v3.build(kind, section, in_channels), "Backbone", section)
     if name in ("ResNet", "ResNet_vd") and kind == "det":
         return _call(lambda: resnet_vd.build(section, in_channels), "Backbone", section)
+    if name == "Layers":
+        return _call(lambda: sequential.build(kind, section, in_channels), "Backbone", section)
     raise UnsupportedModel(
         f"Architecture.Backbone {name!r} is not known for {kind}",
-        remedy="use MobileNetV3 (cls, rec, det) or ResNet (det)",
+        remedy="use MobileNetV3 or Layers (cls, rec, det), or ResNet (det)",
     )
 
 

@@ -40,6 +40,12 @@ class SequenceEncoder(nn.Layer):
             )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if x.shape[2] != 1:
+            raise UnsupportedModel(
+                f"the backbone leaves maps {x.shape[2]} pixels high, a sequence needs 1",
+                where="Architecture.Backbone",
+                remedy="halve the height in more layers: 32 pixels must come to 1",
+            )
         x = x.squeeze(axis=2).transpose([0, 2, 1])
         return x if self.encoder is None else self.encoder(x)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from slim.config.fields import Above0, Flag, From0, Number, Positive, Section, Share
+from slim.config.layers import Layers
 
 # Parts of later generations, so that a message can say more than "unknown".
 LATER = {
@@ -78,7 +79,7 @@ class DBHead(Section):
     k: Positive = Field(default=50, description="steepness of the differentiable step function")
 
 
-AnyBackbone = Annotated[MobileNetV3 | ResNetVd, Field(discriminator="name")]
+AnyBackbone = Annotated[MobileNetV3 | ResNetVd | Layers, Field(discriminator="name")]
 AnyNeck = Annotated[SequenceEncoder | DBFPN, Field(discriminator="name")]
 AnyHead = Annotated[ClsHead | CTCHead | DBHead, Field(discriminator="name")]
 
@@ -175,7 +176,7 @@ AnyMetric = Annotated[ClsMetric | RecMetric | DetMetric, Field(discriminator="na
 _Parts = dict[str, tuple[type[Section], ...]]
 FITTING: dict[str, _Parts] = {
     "cls": {
-        "Backbone": (MobileNetV3,),
+        "Backbone": (MobileNetV3, Layers),
         "Neck": (),
         "Head": (ClsHead,),
         "Loss": (ClsLoss,),
@@ -183,7 +184,7 @@ FITTING: dict[str, _Parts] = {
         "Metric": (ClsMetric,),
     },
     "rec": {
-        "Backbone": (MobileNetV3,),
+        "Backbone": (MobileNetV3, Layers),
         "Neck": (SequenceEncoder,),
         "Head": (CTCHead,),
         "Loss": (CTCLoss,),
@@ -191,7 +192,7 @@ FITTING: dict[str, _Parts] = {
         "Metric": (RecMetric,),
     },
     "det": {
-        "Backbone": (MobileNetV3, ResNetVd),
+        "Backbone": (MobileNetV3, ResNetVd, Layers),
         "Neck": (DBFPN,),
         "Head": (DBHead,),
         "Loss": (DBLoss,),

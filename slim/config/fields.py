@@ -8,9 +8,19 @@ that is text: ``batch_size: "8"`` stays an error. Nothing is ever evaluated.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
+from pydantic import (
+    AllowInfNan,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    model_validator,
+)
 from pydantic.types import Strict
 
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,3}")
@@ -77,3 +87,32 @@ class Section(BaseModel):
     def plain(self) -> dict[str, Any]:
         """The section as plain JSON data, without the keys that are null."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class OneOf(Section):
+    """An entry of a list that is a mapping of one name to its arguments; exactly one field is set."""
+
+    ENTRY: ClassVar[str] = "entries"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            raise ValueError(f"is the text {data!r}, write '{data}:' with a colon, as a mapping of one name")
+        if isinstance(data, Mapping) and len(data) != 1:
+            raise ValueError(f"names {len(data)} {cls.ENTRY}, each entry must name one")
+        if isinstance(data, Mapping):
+            return {name: {} if args is None else args for name, args in data.items()}
+        return data
+
+    @property
+    def name(self) -> str:
+        """The one name, as the file spells it."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def args(self) -> Section:
+        """Its arguments, with the defaults filled in."""
+        args = getattr(self, self.name)
+        assert isinstance(args, Section)
+        return args

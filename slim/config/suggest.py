@@ -71,12 +71,14 @@ def sections_at(root: type[Section], path: Sequence[str | int]) -> list[type[Sec
     return here
 
 
-def _walk(cls: type[Section], at: str) -> Iterator[tuple[str, str]]:
+def _walk(cls: type[Section], at: str, above: tuple[type[Section], ...] = ()) -> Iterator[tuple[str, str]]:
+    """Every key below ``cls`` with its path; a class that holds itself is entered once."""
     for name, field in cls.model_fields.items():
         path = f"{at}.{name}" if at else name
         yield name, path
         for inner in sections_in(field.annotation):
-            yield from _walk(inner, path)
+            if inner not in above:
+                yield from _walk(inner, path, (*above, cls))
 
 
 @lru_cache(maxsize=1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, model_serializer
 
 from slim.config.fields import (
     Above0,
@@ -14,6 +13,7 @@ from slim.config.fields import (
     Fraction,
     ImageShape,
     Number,
+    OneOf,
     Pair,
     PerChannel,
     Positive,
@@ -130,7 +130,7 @@ class ResizeArgs(Section):
     size: Sides
 
 
-class Transform(Section):
+class Transform(OneOf):
     """One entry of a transforms list; exactly one of the fields is set.
 
     >>> Transform.model_validate({"RecResizeImg": {"image_shape": [3, 32, 320]}}).name
@@ -138,6 +138,8 @@ class Transform(Section):
     >>> Transform.model_validate({"RecAug": None}).name
     'RecAug'
     """
+
+    ENTRY: ClassVar[str] = "steps"
 
     DecodeImage: DecodeImageArgs | None = None
     NormalizeImage: NormalizeImageArgs | None = None
@@ -158,29 +160,6 @@ class Transform(Section):
     MakeBorderMap: MakeBorderMapArgs | None = None
     MakeShrinkMap: MakeShrinkMapArgs | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_name(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            raise ValueError(f"is the text {data!r}, write '{data}:' with a colon, as a mapping of one name")
-        if isinstance(data, Mapping) and len(data) != 1:
-            raise ValueError(f"names {len(data)} steps, each entry must name one")
-        if isinstance(data, Mapping):
-            return {name: {} if args is None else args for name, args in data.items()}
-        return data
-
     @model_serializer(mode="plain")
     def _as_written(self) -> dict[str, Any]:
         return {self.name: self.args.plain() or None}
-
-    @property
-    def name(self) -> str:
-        """The step's name, as PaddleOCR spells it."""
-        return next(iter(self.model_fields_set))
-
-    @property
-    def args(self) -> Section:
-        """The step's arguments, with the defaults filled in."""
-        args = getattr(self, self.name)
-        assert isinstance(args, Section)
-        return args

@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING
 
 from slim.pipeline.exporting import one_nb
 from slim.progress import Reporter, Silent
-from slim.stage import StageContext
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config import Config, ExportSection
-    from slim.data.dataset import TrainingData
 
-# Bytes depend on which layers are int8, not on their ranges.
-_CALIBRATION_LINES = 8
 _RUNS = 200
 
 
@@ -26,13 +22,10 @@ class FileCosts:
 
     Args:
         config: with a Quant section ARM files are int8 by its layers and bits, else float.
-        calibration: lines that give int8 files some ranges.
     """
 
-    def __init__(
-        self, config: Config, calibration: TrainingData, seed: int, progress: Reporter | None = None
-    ) -> None:
-        self._config, self._calibration, self._seed = config, calibration, seed
+    def __init__(self, config: Config, progress: Reporter | None = None) -> None:
+        self._config = config
         self._progress = progress or Silent()
         self._folder = tempfile.TemporaryDirectory(prefix="costs-")
         self._files: dict[str, Path] = {}
@@ -75,13 +68,7 @@ class FileCosts:
         """The model as the Quant section would leave it, in a form that has the same bytes."""
         from quant import stage
 
-        if self._config.Quant is None:
-            return bundle
-        quick = {"mode": "ptq", "algo": "absmax", "rounding": "nearest", "images": _CALIBRATION_LINES}
-        off = {"equalize": False, "bias_correction": False, "Finetune": None}
-        section = self._config.Quant.model_copy(update=quick | off)
-        context = StageContext(Path(self._folder.name), self._seed, calibration=self._calibration)
-        return stage.apply(bundle, stage.plan(bundle, section, context), section, context)
+        return bundle if self._config.Quant is None else stage.weighed(bundle, self._config.Quant)
 
     def _x86(self, bundle: Bundle) -> Path:
         key = bundle.sha256()

@@ -176,7 +176,7 @@ def _finished(job: Job) -> _Done | None:
 def _with_costs(job: Job) -> Job:
     """The job with what its budgets may have to be measured by."""
     context = job.context
-    costs = FileCosts(job.config, job.calibration, context.seed, context.progress)
+    costs = FileCosts(job.config, context.progress)
     return replace(job, context=replace(context, nb_bytes=costs.nb_bytes, latencies=costs.latencies))
 
 

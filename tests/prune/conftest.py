@@ -50,9 +50,46 @@ ARCHS: dict[str, dict[str, Any]] = {
         "Neck": {"name": "DBFPN", "out_channels": 32},
         "Head": {"name": "DBHead"},
     },
+    # A net of a user's, written out in a configuration.
+    "layers": {
+        "model_type": "rec",
+        "Backbone": {
+            "name": "Layers",
+            "layers": [
+                {"ConvBN": {"out_channels": 12, "stride": 2}},
+                {
+                    "Residual": {
+                        "layers": [{"ConvBN": {"out_channels": 12}}, {"ConvBN": {"out_channels": 12}}]
+                    }
+                },
+                {
+                    "Residual": {
+                        "layers": [
+                            {"ConvBN": {"out_channels": 24, "kernel_size": 1, "act": "hardswish"}},
+                            {"DepthwiseConvBN": {"stride": [2, 1]}},
+                            {"SqueezeExcite": {"reduction": 3}},
+                            {"ConvBN": {"out_channels": 16, "kernel_size": 1, "act": None}},
+                        ],
+                        "act": None,
+                    }
+                },
+                {"MaxPool": {"kernel_size": [4, 2]}},
+                {"AvgPool": {"kernel_size": [2, 1]}},
+                {"ConvBN": {"out_channels": 20, "act": "hardswish"}},
+            ],
+        },
+        "Neck": {"name": "SequenceEncoder", "encoder_type": "rnn", "hidden_size": 10},
+        "Head": {"name": "CTCHead"},
+    },
 }
-CLASSES = {"cls": 2, "rec": 97, "det_mv3": 0, "det_res18": 0}
-SHAPES = {"cls": (3, 48, 192), "rec": (3, 32, 96), "det_mv3": (3, 64, 64), "det_res18": (3, 64, 64)}
+CLASSES = {"cls": 2, "rec": 97, "det_mv3": 0, "det_res18": 0, "layers": 5}
+SHAPES = {
+    "cls": (3, 48, 192),
+    "rec": (3, 32, 96),
+    "det_mv3": (3, 64, 64),
+    "det_res18": (3, 64, 64),
+    "layers": (3, 32, 64),
+}
 WEIGHTS = {"cls": "ch_ppocr_mobile_v2.0_cls", "rec": "en_number_synthetic_crnn"}
 
 
@@ -83,7 +120,7 @@ def make_bundle(name: str) -> Bundle:
     """A bundle of a small input, labelled by numbers where labels do not matter."""
     labels = {"cls": ("0", "180"), "rec": ("", *(chr(33 + i) for i in range(96)))}.get(name, ())
     _, height, width = SHAPES[name]
-    kind = name.split("_")[0]
+    kind = ARCHS[name]["model_type"]
     spec = ModelSpec(name, kind, ARCHS[name], labels, InputSpec(height, width))
     return Bundle(spec, make_net(name), source=name)
 
