@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from export import compare, layers_folder, selftest, subjects
 from export.bench import RUNS, latencies
 from export.check_report import (
-    METRIC,
     CheckOptions,
     CheckReport,
     cost_of,
@@ -21,12 +20,12 @@ from export.check_report import (
 from export.nb.format import read_nb
 from export.program import random_input
 from export.runtimes.base import Runtime
-from export.second_witness import second_witness
+from export.second_witness import ANSWERS, second_witness
 from export.stage import LSTM_INT8_BOUND, NB_FILES
 from export.subjects import Exported
 from slim.bundle import Bundle
 from slim.errors import InputError, UnsupportedModel
-from slim.evaluate import EvalResult, evaluate
+from slim.evaluate import EvalResult, evaluate, same_answer
 from slim.progress import Reporter, Silent
 from slim.stage import Check
 
@@ -57,7 +56,7 @@ def check(
 
     Args:
         folder: what `export.stage.export_nb` (or ``export_inference``) wrote.
-        dataset: evaluation lines; None compares tensors only (always for det).
+        dataset: evaluation lines or pages; None compares tensors only.
         original: the float model before compression; None (and no ``baseline``): nothing is compared with it.
         shipped: the bundle behind ``folder``, for parameters and FLOPs.
         baseline: the original exported with the same options: its program is used and its ARM bytes compared.
@@ -75,9 +74,7 @@ def check(
     same = original is not None and shipped is not None and original.sha256() == shipped.sha256()
     with subjects.opened(exported, original, baseline) as runtimes:
         _tensors(report, exported, runtimes, section, same=same, seed=seed)
-        if dataset is not None and exported.spec.kind == "det":
-            report.warnings.append("detectors are compared on tensors only: the data set was not used")
-        elif dataset is not None:
+        if dataset is not None:
             _images(report, exported, runtimes, dataset, section, progress or Silent())
             _witness(report, exported, dataset, section, progress)
         x = random_input(nominal_shape(exported.spec), seed)
@@ -207,7 +204,8 @@ def _images(
     for name in ("arm", "x86"):
         if name in runtimes and not (name == "x86" and exported.quantized):
             share, n = _agreement(report.results["program"], report.results[name])
-            label = f"{NB_FILES[name]}: same text as the inference program on {n} images"
+            same = f"same {ANSWERS[exported.spec.kind]} as the inference program on {n} images"
+            label = f"{NB_FILES[name]}: {same}"
             report.checks.append(Check(label, share, section.min_agreement, "share", ">="))
     if "original" in report.results:
         lost = drop(report, final)
@@ -243,9 +241,12 @@ def shipped_name(report: CheckReport) -> str:
 
 
 def _require_trained(result: EvalResult, data: dict[str, Any]) -> None:
-    if result.metrics[METRIC] < UNTRAINED:
+    if result.main < UNTRAINED:
+        share = f"{100 * result.main:.1f}%"
         raise InputError(
-            f"the original is right on {100 * result.metrics[METRIC]:.1f}% of {result.images} images",
+            f"the original has an hmean of {share} on {result.images} pages"
+            if result.kind == "det"
+            else f"the original is right on {share} of {result.images} images",
             where=str(data.get("path", "data")),
             remedy="is this checkpoint trained, and are these its images and dictionary?",
         )
@@ -254,7 +255,7 @@ def _require_trained(result: EvalResult, data: dict[str, Any]) -> None:
 def _agreement(a: EvalResult, b: EvalResult) -> tuple[float, int]:
     n = min(a.images, b.images)
     pairs = zip(a.predictions[:n], b.predictions[:n], strict=True)
-    return sum(x.text == y.text for x, y in pairs) / n, n
+    return sum(same_answer(a.kind, x, y) for x, y in pairs) / n, n
 
 
 def _structure(

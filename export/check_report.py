@@ -15,13 +15,14 @@ from export.stage import NB_FILES
 from export.subjects import Exported
 from slim.arch.cost import Cost, count
 from slim.bundle import Bundle
-from slim.evaluate import EvalResult
+from slim.data.labels import parse_boxes
+from slim.evaluate import EvalResult, drop_between, same_answer
+from slim.metrics import MAIN_INDICATORS
 from slim.spec import ModelSpec
 from slim.stage import Check
-from slim.statistics import PairedDrop, paired_drop
+from slim.statistics import PairedDrop, hmean_interval
 
 MAX_LISTED = 200
-METRIC = "acc"
 # "lost": the original is right and the shipped file wrong; "gained": the reverse; "other": both are wrong.
 _KINDS = ("lost", "gained", "other")
 
@@ -113,26 +114,29 @@ def cost_of(bundle: Bundle) -> Cost:
 
 
 def drop(report: CheckReport, name: str) -> PairedDrop:
-    reference, candidate = report.results["original"].correct, report.results[name].correct
-    n = min(len(reference), len(candidate))
-    return paired_drop(reference[:n], candidate[:n])
+    return drop_between(report.results["original"], report.results[name])
 
 
 def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, Any]]:
-    """Images with another text, ``index`` their place in the data set, those that were lost first."""
+    """Images with another answer, ``index`` their place in the data set, those that were lost first."""
     found = [
         {
             "index": index,
             "ref": a.ref,
-            "expected": a.expected,
-            "original": a.text,
-            "shipped": b.text,
+            "expected": _shown(original.kind, a.expected),
+            "original": _shown(original.kind, a.text),
+            "shipped": _shown(original.kind, b.text),
             "kind": _kind(a.correct, b.correct),
         }
         for index, (a, b) in enumerate(zip(original.predictions, shipped.predictions, strict=False))
-        if a.text != b.text
+        if not same_answer(original.kind, a, b)
     ]
     return sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
+
+
+def _shown(kind: str, text: str) -> str:
+    """The text; of a page how many regions, since their corners tell a reader nothing."""
+    return f"{len(parse_boxes(text, 'prediction', least=0))} regions" if kind == "det" else text
 
 
 def _kind(before: bool, now: bool) -> str:
@@ -168,7 +172,10 @@ def rows(
         row |= _sizes(name, exported, baseline)
         if name in report.results:
             result = report.results[name]
-            row |= {"accuracy": result.metrics[METRIC], "images": result.images}
+            row |= {"accuracy": result.main, "images": result.images}
+            if result.pages:
+                low, high = hmean_interval(result.pages)
+                row |= {"metric": MAIN_INDICATORS[result.kind], "accuracy_low": low, "accuracy_high": high}
             if name != "original" and "original" in report.results:
                 row["drop"] = dict(drop(report, name).__dict__)
         table.append(row)

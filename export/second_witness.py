@@ -10,7 +10,7 @@ import numpy as np
 from export.nb import device_math, witness
 from export.nb.executor import load
 from slim.data.dataset import Dataset
-from slim.evaluate import EvalResult, evaluate
+from slim.evaluate import EvalResult, evaluate, same_answer
 from slim.progress import Reporter, Silent
 from slim.spec import ModelSpec
 from slim.stage import Check
@@ -18,6 +18,8 @@ from slim.stage import Check
 # Probability. Without a flip executor and witness differ in the order of a few float sums (2.4e-7 on the
 # stored outputs of the device); one int8 value on the other side of a rounding moves far more than this.
 SAME_ROUNDING = 1e-6
+ANSWERS = {"cls": "text", "rec": "text", "det": "regions"}
+"""What a model of each kind says of an image, in the words of the checks."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,26 @@ class WitnessReport:
         flipped: images with an output that differs by more than ``SAME_ROUNDING``: some int8 value was
             rounded the other way, because a float sum in front of it was taken in another order.
         max_abs: largest difference of an output value.
-        same_text: images whose decoded text is that of the shipped file.
+        same_text: images whose answer (text, or regions of a page) is that of the shipped file.
+        kind: of the model.
     """
 
     images: int
     flipped: int
     max_abs: float
     same_text: int
+    kind: str
 
-    def to_json(self) -> dict[str, int | float]:
+    def to_json(self) -> dict[str, int | float | str]:
         """Plain data for the report."""
         return dict(self.__dict__)
 
     def check(self, name: str, least: float) -> Check:
         """The share of equal texts beside its bound."""
-        label = f"{name}: same text in Paddle-Lite x86 on {self.images} images ({self.flipped} with a flip)"
+        label = (
+            f"{name}: same {ANSWERS[self.kind]} in Paddle-Lite x86 on {self.images} images "
+            f"({self.flipped} with a flip)"
+        )
         return Check(label, self.same_text / self.images, least, "share", ">=")
 
 
@@ -77,5 +84,7 @@ def second_witness(
     finally:
         runtime.close()
     apart = [float(np.abs(a - b).max()) for a, b in zip(*found.values(), strict=True)]
-    same = sum(a.text == b.text for a, b in zip(rows, shipped.predictions[:limit], strict=True))
-    return WitnessReport(limit, sum(value > SAME_ROUNDING for value in apart), max(apart), same)
+    pairs = zip(rows, shipped.predictions[:limit], strict=True)
+    same = sum(same_answer(spec.kind, a, b) for a, b in pairs)
+    flipped = sum(value > SAME_ROUNDING for value in apart)
+    return WitnessReport(limit, flipped, max(apart), same, spec.kind)

@@ -98,7 +98,8 @@ def _probe(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Probe:
     if ctx.calibration is not None and bundle.spec.kind != "det":
         return LineProbe(bundle, ctx.calibration, section.images)
     if ctx.score is not None:
-        return ScoreProbe(bundle, ctx.score, "score")
+        data = {} if ctx.calibration is None else dict(ctx.calibration.describe())
+        return ScoreProbe(bundle, ctx.score, {"images": section.images, **data})
     raise UsageError(
         "sensitivity needs lines to score on",
         where="Prune.method",

@@ -17,6 +17,7 @@ from paddle import nn
 from prune.compiled import Call, CompiledUnit
 from slim.arch.build import Net
 from slim.arch.mobilenet_v3 import MobileNetV3Line
+from slim.arch.sequential import Layers
 from slim.errors import StageFailed
 from slim.numerics import max_abs
 
@@ -40,6 +41,9 @@ def units(net: nn.Layer) -> list[tuple[str, nn.Layer]]:
         chain = [("backbone.conv1", back.conv1)]
         chain += [(f"backbone.blocks.{i}", block) for i, block in enumerate(back.blocks)]
         chain += [("backbone.conv2", back.conv2), ("backbone.pool", back.pool)]
+        return chain + ([("neck", net.neck)] if net.has_neck else []) + [("head", net.head)]
+    if isinstance(net, Net) and isinstance(net.backbone, Layers) and not net.backbone.marks:
+        chain = [(f"backbone.layers.{name}", layer) for name, layer in net.backbone.layers.named_children()]
         return chain + ([("neck", net.neck)] if net.has_neck else []) + [("head", net.head)]
     if type(net) is nn.Sequential:
         return list(net.named_children())

@@ -104,9 +104,9 @@ class LineProbe:
 class ScoreProbe:
     """Scores through a callable that knows only whole models: any kind of model, no caching."""
 
-    def __init__(self, bundle: Bundle, score: Callable[[Bundle], float], data: str) -> None:
-        self._bundle, self._score = bundle, score
-        self.key: Mapping[str, object] = {"data": data}
+    def __init__(self, bundle: Bundle, score: Callable[[Bundle], float], key: Mapping[str, object]) -> None:
+        """``key`` says what ``score`` scores on: curves are gone on with where it is the same."""
+        self._bundle, self._score, self.key = bundle, score, key
 
     def baseline(self) -> Reading:
         return Reading(self._score(self._bundle), 0.0)

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from slim.data.dataset import Dataset, Line
 from slim.errors import InputError, StageFailed
-from slim.metrics import metric_for
+from slim.metrics import MAIN_INDICATORS, DetMetric, metric_for, same_regions
 from slim.ocr.ctc import class_numbers, encode
 from slim.ocr.postprocess import decode
 from slim.ocr.preprocess import to_tensor
 from slim.progress import Reporter, Silent
 from slim.spec import ModelSpec
+from slim.statistics import Counts, PairedDrop, paired_drop, paired_hmean_drop
 
 Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 """float32 N x 3 x H x W to the net's inference output (probabilities), row by row."""
@@ -38,12 +39,27 @@ class PredictionRow:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Metrics (0 to 1), the rows behind them in data set order, and the seconds spent inside ``run``."""
+    """One model on one data set.
 
+    Attributes:
+        kind: of the model.
+        metrics: by name, from 0 to 1.
+        predictions: the rows behind them, in data set order.
+        seconds: spent inside ``run``.
+        pages: det: counts of each page; empty for other kinds.
+    """
+
+    kind: str
     metrics: dict[str, float]
     predictions: list[PredictionRow]
     images: int
     seconds: float
+    pages: list[Counts] = field(default_factory=list)
+
+    @property
+    def main(self) -> float:
+        """The value the model is judged by, from 0 to 1: ``acc``, of a detector ``hmean``."""
+        return self.metrics[MAIN_INDICATORS[self.kind]]
 
     @property
     def correct(self) -> list[bool]:
@@ -88,7 +104,21 @@ def evaluate(
             for line, p, ok in zip(lines, found, right, strict=True):
                 rows.append(PredictionRow(line.ref, line.text, p.text, p.score, ok))
             task.advance(len(lines), **metric.summary())
-    return EvalResult(metric.summary(), rows, len(rows), seconds)
+    pages = metric.pages if isinstance(metric, DetMetric) else []
+    return EvalResult(spec.kind, metric.summary(), rows, len(rows), seconds, pages)
+
+
+def drop_between(reference: EvalResult, candidate: EvalResult) -> PairedDrop:
+    """Points of the main indicator lost by ``candidate``, on the first images that both were scored on."""
+    n = min(reference.images, candidate.images)
+    if reference.kind == "det":
+        return paired_hmean_drop(reference.pages[:n], candidate.pages[:n])
+    return paired_drop(reference.correct[:n], candidate.correct[:n])
+
+
+def same_answer(kind: str, a: PredictionRow, b: PredictionRow) -> bool:
+    """Whether two runtimes say the same of an image: one text, or the same regions of a page."""
+    return same_regions(a.text, b.text) if kind == "det" else a.text == b.text
 
 
 def write_predictions(rows: Sequence[PredictionRow], path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from slim.data.labels import Box, parse_boxes
 from slim.errors import InputError, UnsupportedModel
 from slim.ocr.polygons import iou, overlap, polygon, signed_area
+from slim.statistics import Counts, hmean
 
 MIN_OVERLAP = 0.5
 
@@ -23,6 +24,12 @@ class Metric(Protocol):
 
     def reset(self) -> None:
         """Forget everything added."""
+
+
+def same_regions(predicted: str, expected: str) -> bool:
+    """Whether two lists of regions are one to one, each pair with an IoU above 0.5."""
+    found, wanted = (parse_boxes(text, "prediction", least=0) for text in (predicted, expected))
+    return len(set(match_regions(found, wanted))) == 1
 
 
 def same_text(predicted: str, expected: str) -> bool:
@@ -127,34 +134,30 @@ class DetMetric:
 
     def reset(self) -> None:
         """Forget everything added."""
-        self._pages = self._matched = self._found = self._wanted = 0
+        self.pages: list[Counts] = []
 
     def update(self, predicted: Sequence[str], expected: Sequence[str]) -> list[bool]:
         """Add pages, both sides as JSON lists of regions (`slim.data.labels`); returns which are right."""
         _require_pairs(predicted, expected)
         right = []
         for ours, theirs in zip(predicted, expected, strict=True):
-            matched, found, wanted = match_regions(
-                parse_boxes(ours, "prediction", least=0), parse_boxes(theirs, "label")
-            )
-            self._matched, self._found, self._wanted = (
-                self._matched + matched, self._found + found, self._wanted + wanted
-            )  # fmt: skip
-            right.append(matched == found == wanted)
-        self._pages += len(right)
+            page = match_regions(parse_boxes(ours, "prediction", least=0), parse_boxes(theirs, "label"))
+            self.pages.append(page)
+            right.append(len(set(page)) == 1)
         return right
 
     def summary(self) -> dict[str, float]:
         """``precision``, ``recall`` and ``hmean``, from 0 to 1; 0 where nothing was found or wanted."""
-        _require_some(self._pages)
-        precision = self._matched / self._found if self._found else 0.0
-        recall = self._matched / self._wanted if self._wanted else 0.0
-        both = precision + recall
-        hmean = 2 * precision * recall / both if both else 0.0
-        return {"precision": precision, "recall": recall, "hmean": hmean}
+        _require_some(len(self.pages))
+        matched, found, wanted = map(sum, zip(*self.pages, strict=True))
+        return {
+            "precision": matched / found if found else 0.0,
+            "recall": matched / wanted if wanted else 0.0,
+            "hmean": hmean(matched, found, wanted),
+        }
 
 
-def match_regions(found: Sequence[Box], wanted: Sequence[Box]) -> tuple[int, int, int]:
+def match_regions(found: Sequence[Box], wanted: Sequence[Box]) -> Counts:
     """Of one page: matches, found regions that count, labelled regions that count."""
     ignored = [polygon(box.points) for box in wanted if box.ignored]
     targets = [polygon(box.points) for box in wanted if not box.ignored]
@@ -169,6 +172,10 @@ def match_regions(found: Sequence[Box], wanted: Sequence[Box]) -> tuple[int, int
         if hit is not None:
             del free[hit]
     return len(counted) - len(free), len(counted), len(targets)
+
+
+MAIN_INDICATORS = {"rec": "acc", "cls": "acc", "det": "hmean"}
+"""Kind -> the value of its metric that models are judged by."""
 
 
 def metric_for(kind: str) -> Metric:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from slim.errors import InputError
-from slim.statistics import bootstrap_loss, mcnemar_exact, paired_drop, wilson
+from slim.statistics import (
+    bootstrap_loss,
+    hmean_interval,
+    mcnemar_exact,
+    paired_drop,
+    paired_hmean_drop,
+    wilson,
+)
 
 
 def _cells(both: int, lost: int, gained: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -113,3 +120,40 @@ def test_counts_that_cannot_be() -> None:
         mcnemar_exact(-1, 2)
     with pytest.raises(InputError, match="no counts"):
         bootstrap_loss(3, 3, 5, seed=1)
+
+
+def pages_of(seed: int, share: float, count: int = 120) -> list[tuple[int, int, int]]:
+    """Pages of 5 labelled regions, each found with a chance of ``share``."""
+    hits = np.random.default_rng(seed).binomial(5, share, count)
+    return [(int(k), 5, 5) for k in hits]
+
+
+def test_a_drop_of_hmean_is_that_of_the_sums_and_its_interval_holds_the_truth() -> None:
+    before, now = pages_of(1, 0.9), pages_of(2, 0.8)
+    drop = paired_hmean_drop(before, now)
+    both = [sum(k for k, _, _ in pages) / (5 * 120) for pages in (before, now)]
+    assert drop.points == pytest.approx(100 * (both[0] - both[1]), abs=1e-9)
+    assert drop.low < 10.0 < drop.high and drop.low > 0
+    assert drop.n == 120 and drop.lost > drop.gained > 0
+    # The same pages, so what both miss alike is no noise: a model against itself has no interval.
+    same = paired_hmean_drop(before, before)
+    assert (same.points, same.low, same.high, same.lost, same.gained) == (0.0, 0.0, 0.0, 0, 0)
+
+
+def test_pairing_pages_is_sharper_than_not() -> None:
+    hard = np.random.default_rng(3).uniform(0.2, 1.0, 200)
+    rng = np.random.default_rng(4)
+    before = [(int(rng.binomial(10, share)), 10, 10) for share in hard]
+    now = [(max(0, k - int(rng.random() < 0.3)), 10, 10) for k, _, _ in before]
+    paired = paired_hmean_drop(before, now)
+    shuffled = paired_hmean_drop(before, [now[i] for i in rng.permutation(200)])
+    assert paired.points == pytest.approx(shuffled.points)
+    assert paired.high - paired.low < 0.5 * (shuffled.high - shuffled.low)
+
+
+def test_the_interval_of_an_hmean_over_pages() -> None:
+    low, high = hmean_interval([(4, 5, 5)] * 10 + [(5, 5, 5)] * 10)
+    assert 0.8 < low < 0.9 < high < 1.0
+    assert hmean_interval([(0, 0, 0)] * 5) == (0.0, 0.0)
+    with pytest.raises(InputError, match="cannot pair 1 with 2 pages"):
+        paired_hmean_drop([(1, 1, 1)], [(1, 1, 1)] * 2)

@@ -58,7 +58,7 @@ def compare_candidates(
     from slim.config import CheckSection, ExportSection, QuantSection
 
     bundle = open_model(model, config, progress)
-    require_lines(bundle.spec.kind, bundle.source)
+    require_lines(bundle.spec.kind, "the table of candidates (--compare)")
     section = config.Quant or QuantSection()
     export = (config.Export or ExportSection()).model_copy(update={"targets": ("arm",)})
     lines = dataset(config, "eval", bundle.spec.kind)

@@ -13,17 +13,16 @@ if TYPE_CHECKING:
     from slim.data.dataset import TrainingData
 
 
-def require_lines(kind: str, where: str | None) -> None:
-    """Refuse a detector where only models of text lines are worked on.
+def require_lines(kind: str, what: str) -> None:
+    """Refuse a detector where only right and wrong lines are counted.
 
     Raises:
         UnsupportedModel: ``kind`` is det.
     """
     if kind == "det":
         raise UnsupportedModel(
-            "is a detector, which is not pruned or quantized here",
-            where=where,
-            remedy="train it with slim train, export it with slim export-nb",
+            f"{what} counts right lines, a detector has none",
+            remedy="quantize it without, and hold it to Check.max_drop by slim check",
         )
 
 

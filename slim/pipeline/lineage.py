@@ -33,6 +33,8 @@ def entry(stage: str, bundle: Bundle, score: EvalResult | None = None, **facts: 
         # One character a line, so that a later report can pair the drop on the same images.
         right = "".join("1" if ok else "0" for ok in score.correct)
         found |= {"metrics": score.metrics, "images": score.images, "correct": right}
+        if score.pages:
+            found["pages"] = [list(page) for page in score.pages]
     return found | facts
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from export.check_report import CheckReport
     from slim.bundle import Bundle
     from slim.data.dataset import Dataset
+    from slim.evaluate import EvalResult
 
 FORMAT = 2
 SENSITIVITY = "sensitivity.json"
@@ -48,7 +49,7 @@ def assemble(
     """
     data = found.to_json()
     known = found.results.get("original")
-    stages = _with_history(data["stages"], past, known.correct if known is not None else [])
+    stages = _with_history(data["stages"], past, known)
     scored = next((name for name in tuple(RUN_STAGES)[1:] if name in found.results), None)
     report = {
         "format": FORMAT,
@@ -80,10 +81,10 @@ def machine() -> dict[str, Any]:
 
 
 def _interval(row: Mapping[str, Any]) -> dict[str, float]:
-    """Wilson's 95% interval of a stage's accuracy, as shares."""
+    """Wilson's 95% interval of a stage's accuracy, as shares; a detector's row has its own already."""
     from slim.statistics import wilson
 
-    if row.get("accuracy") is None:
+    if row.get("accuracy") is None or "accuracy_low" in row:
         return {}
     low, high = wilson(round(row["accuracy"] * row["images"]), row["images"])
     return {"accuracy_low": low, "accuracy_high": high}
@@ -201,7 +202,7 @@ def _latency(name: str, row: dict[str, Any], original: dict[str, Any]) -> dict[s
 
 
 def _with_history(
-    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: list[bool]
+    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: EvalResult | None
 ) -> list[dict[str, Any]]:
     """The stages between original and shipped file, from the manifests, in their place."""
     between = [
@@ -209,9 +210,8 @@ def _with_history(
             "stage": entry["stage"],
             "params": entry["params"],
             "flops": entry["flops"],
-            "accuracy": entry["metrics"]["acc"],
             "images": entry["images"],
-            "drop": _drop(original, entry.get("correct", "")),
+            **_scored(entry, original),
         }
         for entry in past
         if entry.get("metrics")
@@ -220,10 +220,21 @@ def _with_history(
     return [*first, *between, *[row for row in rows if row["stage"] != "original"]]
 
 
-def _drop(original: list[bool], correct: str) -> dict[str, Any] | None:
-    """Paired on the lines both saw; None where the original was not scored on them."""
-    from slim.statistics import paired_drop
+def _scored(entry: dict[str, Any], original: EvalResult | None) -> dict[str, Any]:
+    """Accuracy, and the drop paired on the images both saw; None where the original did not see them."""
+    from slim.statistics import hmean_interval, paired_drop, paired_hmean_drop
 
-    if not correct or len(original) < len(correct):
-        return None
-    return dict(paired_drop(original[: len(correct)], [mark == "1" for mark in correct]).__dict__)
+    pages = [(int(matched), int(found), int(wanted)) for matched, found, wanted in entry.get("pages", [])]
+    marks = [mark == "1" for mark in entry.get("correct", "")]
+    row: dict[str, Any] = {"accuracy": entry["metrics"]["hmean" if pages else "acc"]}
+    if pages:
+        low, high = hmean_interval(pages)
+        row |= {"metric": "hmean", "accuracy_low": low, "accuracy_high": high}
+    lost = None
+    if original is not None and 0 < len(marks) <= original.images:
+        lost = (
+            paired_hmean_drop(original.pages[: len(pages)], pages)
+            if pages
+            else paired_drop(original.correct[: len(marks)], marks)
+        )
+    return {**row, "drop": dict(lost.__dict__) if lost else None}

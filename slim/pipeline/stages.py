@@ -144,6 +144,8 @@ def quant(
     section = config.Quant or QuantSection()
     section = section.model_copy(update={k: v for k, v in options.items() if v is not None})
     with job_for("quant", config, section, model, out, seed, strict, progress) as job:
+        if section.max_drop is not None or section.analyze:
+            require_lines(job.before.spec.kind, "the accuracy search (Quant.max_drop, Quant.analyze)")
         scheme = stage.plan(job.before, section, job.context)
         quantized = stage.apply(job.before, scheme, section, job.context)
         files: list[Path] = []
@@ -210,13 +212,12 @@ def _opened(
     progress: Reporter,
 ) -> Job:
     bundle = open_model(model, config, progress)
-    require_lines(bundle.spec.kind, bundle.source)
     train, lines = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
     def score(candidate: Bundle) -> float:
         # On calibration lines: the evaluation set chooses nothing.
         result = score_net(candidate, lines, min(section.images, len(lines)), progress)
-        return 100.0 * result.metrics["acc"]
+        return 100.0 * result.main
 
     context = StageContext(
         work_folder(dest),

@@ -14,7 +14,7 @@ from typing import Any
 from slim.report.escaping import html_safe
 from slim.report.panels import images_panel, layers_panel, plots_panel
 from slim.report.parts import section, table
-from slim.report.tables import RUN_STAGES, check_line, kilo, tensor_lines
+from slim.report.tables import RUN_STAGES, check_line, kilo, named, tensor_lines
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STAGE_HEADERS = (
@@ -83,7 +83,7 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     shipped = next((rows[s] for s in list(RUN_STAGES.values())[1:] if rows.get(s, {}).get("accuracy")), None)
     if shipped is not None:
         said = f"{shipped['stage']}, {shipped['images']:,} images"
-        found.append(("accuracy", f"{100 * shipped['accuracy']:.2f}%", said))
+        found.append((shipped.get("metric", "accuracy"), f"{100 * shipped['accuracy']:.2f}%", said))
         if shipped.get("drop"):
             drop = shipped["drop"]
             said = f"points, 95% [{drop['low']:+.2f}, {drop['high']:+.2f}]"
@@ -120,7 +120,7 @@ def _stage(row: Mapping[str, Any]) -> list[str]:
     accuracy = "-"
     if row.get("accuracy") is not None:
         low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
-        accuracy = f"{100 * row['accuracy']:.2f}% [{low:.1f}, {high:.1f}] of {row['images']:,}"
+        accuracy = f"{named(row)}{100 * row['accuracy']:.2f}% [{low:.1f}, {high:.1f}] of {row['images']:,}"
     drop = row.get("drop")
     return [
         str(row["stage"]),

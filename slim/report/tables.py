@@ -73,7 +73,12 @@ def _bytes(count: int | None) -> str:
 def _accuracy(row: Mapping[str, Any]) -> str:
     if row.get("accuracy") is None:
         return "-"
-    return f"{100 * row['accuracy']:.2f}% of {row['images']:,}"
+    return f"{named(row)}{100 * row['accuracy']:.2f}% of {row['images']:,}"
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """ "hmean " before the value of a row that is no share of right answers, else nothing."""
+    return f"{row['metric']} " if "metric" in row else ""
 
 
 def _drop(drop: Mapping[str, Any] | None) -> str:

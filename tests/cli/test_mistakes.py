@@ -209,10 +209,18 @@ def test_an_untrained_model_is_recognised(
     assert _inside(tmp_path) == {"m.pdparams"}
 
 
-@pytest.mark.parametrize("command", ["prune", "quant"])
-def test_a_detector_is_neither_pruned_nor_quantized(
-    command: str, tmp_path: Path, checkout: Path, lines: dict[str, Path], capsys: Capture
+@pytest.mark.parametrize("more", [["--compare"], ["--mode", "ptq", "--max-drop", "1"]])
+def test_what_counts_right_lines_refuses_a_detector(
+    more: list[str], tmp_path: Path, checkout: Path, lines: dict[str, Path], capsys: Capture
 ) -> None:
+    config, model = detector(tmp_path, checkout)
+    args = ["quant", *more, "-c", str(config), "--out", str(tmp_path / "q")]
+    args += ["-o", f"Global.pretrained_model={model}", *_data(lines["cls"])]
+    _refused(args, "counts right lines, a detector has none", capsys)
+
+
+def detector(folder: Path, checkout: Path) -> tuple[Path, Path]:
+    """A detector's configuration, and random weights for it."""
     from slim.arch import build_net
     from slim.config import load_config
     from slim.config.spec import model_spec
@@ -220,10 +228,9 @@ def test_a_detector_is_neither_pruned_nor_quantized(
     config = checkout / "tests/config/data/det_mv3_db.yml"
     spec = model_spec(load_config(config, [], notices=lambda line: None))
     net = build_net(spec.arch, spec.classes)
-    model = tmp_path / "det.pdparams"
+    model = folder / "det.pdparams"
     write_pdparams({name: value.numpy() for name, value in net.state_dict().items()}, model)
-    args = [command, "-c", str(config), "-o", f"Global.pretrained_model={model}", *_data(lines["cls"])[:4]]
-    _refused(args, "is a detector", capsys)
+    return config, model
 
 
 def test_compact_onto_a_folder_leaves_nothing(tmp_path: Path, checkout: Path, capsys: Capture) -> None:

@@ -290,7 +290,7 @@ def test_line_probe_agrees_with_scoring_the_whole_model(
     first = evaluate(bundle.run, Lines(["0"] * 12), bundle.spec).predictions
     data = Lines([row.text for row in first])
     probe = LineProbe(bundle, data, 12)
-    score = ScoreProbe(bundle, lambda b: 100 * evaluate(b.run, data, b.spec).metrics["acc"], "noise")
+    score = ScoreProbe(bundle, lambda b: 100 * evaluate(b.run, data, b.spec).main, {"data": "noise"})
     assert probe.baseline() == Reading(100.0, 0.0)
     group = next(g for g in groups_of("cls") if g.name == "backbone.blocks.0.linear_conv.conv")
     kept = [0, 5]
