@@ -51,15 +51,22 @@ def _base_of(name: Any, path: Path) -> Path:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid over ``base``.
+    """``over`` laid over ``base``; a part with another ``name`` takes the whole place of the one below.
 
     >>> merge({"A": {"x": 1, "y": [1, 2]}, "B": 1}, {"A": {"y": [3]}, "B": None})
     {'A': {'x': 1, 'y': [3]}, 'B': None}
+    >>> merge({"Backbone": {"name": "MobileNetV3", "scale": 0.5}}, {"Backbone": {"name": "Layers"}})
+    {'Backbone': {'name': 'Layers'}}
     """
     done = dict(base)
     for key, value in over.items():
         below = done.get(key)
-        done[key] = (
-            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and not _another(below, value):
+            value = merge(below, value)
+        done[key] = value
     return done
+
+
+def _another(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """Arguments of one part mean nothing to another: a Layers backbone has no scale."""
+    return "name" in below and value.get("name", below["name"]) != below["name"]
