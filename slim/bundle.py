@@ -192,7 +192,16 @@ def _lstm_twin(name: str) -> str | None:
 
 
 # What Python and Paddle raise for a stranger's description with a list for a mapping, or a size of billions.
-_MISSHAPEN = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError)
+_MISSHAPEN = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def _skeleton(

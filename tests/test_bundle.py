@@ -10,7 +10,7 @@ import pytest
 
 from slim import artifact, bundle, zoo
 from slim.checkpoint import read_pdparams, write_pdparams
-from slim.errors import ArtifactError, CheckpointError
+from slim.errors import ArtifactError, CheckpointError, SlimError, UnsupportedModel
 from slim.spec import InputSpec, ModelSpec
 
 CLS = {
@@ -204,3 +204,23 @@ def test_a_quantized_model_needs_the_one_who_can_restore_it(opened, tmp_path):
     seen = []
     again = bundle.from_artifact(tmp_path / "q1", restore=lambda net, scheme: seen.append(scheme) or net)
     assert seen == [{"bits": 8}] and again.scheme == {"bits": 8}
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        {**CLS, "Backbone": ["MobileNetV3"]},
+        {**CLS, "Backbone": {"name": "MobileNetV3", "model_name": "small", "scale": [0.35]}},
+        {**CLS, "Backbone": {"name": "Layers", "layers": [["ConvBN"]]}},
+        {**CLS, "Backbone": {"name": "Layers", "layers": [{"ConvBN": {"out_channels": -4}}]}},
+        {**CLS, "Head": {"name": "ClsHead", "depth": 3}},
+    ],
+)
+def test_a_spec_that_describes_no_net_is_one_line(opened, tmp_path, arch):
+    save(opened["cls"], tmp_path / "m")
+    spec = json.loads((tmp_path / "m" / "spec.json").read_text())
+    (tmp_path / "m" / "spec.json").write_text(json.dumps({**spec, "arch": arch}))
+    reseal(tmp_path / "m")
+    with pytest.raises(SlimError) as caught:
+        bundle.from_artifact(tmp_path / "m")
+    assert isinstance(caught.value, (ArtifactError, UnsupportedModel)) and "\n" not in str(caught.value)
