@@ -58,12 +58,14 @@ class Limits:
 
         >>> Limits(flops=90, params=50).wanted(80, 60), Limits().wanted(80, 60)
         ((False, True), (True, False))
+        >>> Limits(latency=0.5).wanted(80, 60)  # time itself is what counts
+        (False, False)
         """
         above = (
-            self.latency is not None or (self.flops is not None and flops > self.flops),
+            self.flops is not None and flops > self.flops,
             self.nb_bytes is not None or (self.params is not None and params > self.params),
         )
-        if any(above):
+        if any(above) or self.latency is not None:
             return above
         both = self.flops is not None or self.params is None, self.params is not None
         return both

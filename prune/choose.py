@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from prune import times
 from prune.bounds import bounds
 from prune.budget import Goal, Limits
 from prune.costs import CostModel
@@ -14,6 +15,7 @@ from prune.groups import Group
 from prune.probe import Probe
 from prune.sensitivity import Keep, Sensitivity
 from prune.solve import FARTHER, Choice, by_ratio, greedy, within
+from prune.times import TimeModel
 from slim.errors import UsageError
 from slim.stage import StageContext
 
@@ -27,6 +29,8 @@ SPARE = 0.03
 """Share of a latency limit that the search leaves, because a file measured twice differs by some percent."""
 _EQUAL = 0.02
 """Files whose times differ by less are equally fast: of those the one that loses least is taken."""
+_AT_ONCE = 6
+"""Files timed beside the whole one's: each has a process of its own."""
 _SCORED = "the measured curves reach"
 
 
@@ -49,9 +53,9 @@ class Problem:
     keep: Keep
     cut: Callable[[Mapping[str, int]], Bundle]
 
-    def latency(self, choices: Sequence[Choice]) -> list[float]:
-        """Time of each choice in Paddle-Lite x86 as a share of the whole net's, all in one run."""
-        return latency(self.ctx, self.goal.whole, [self.cut(choice.kept) for choice in choices])
+    def latency(self, kept: Sequence[Mapping[str, int]]) -> list[float]:
+        """Time of each net in Paddle-Lite x86 as a share of the whole net's, all in one run."""
+        return latency(self.ctx, self.goal.whole, [self.cut(counts) for counts in kept])
 
 
 def choose(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None) -> Mapping[str, int]:
@@ -62,18 +66,23 @@ def choose(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None) 
     Raises:
         UsageError: a budget or bound that cannot be held, and how far the curves reach.
     """
-    align = problem.section.align
+    align, timed = problem.section.align, None
+    if measured is not None and problem.limits.latency is not None:
+        timed = times.measured(problem.groups, measured[0], problem.costs, problem.latency)
     if isinstance(align, int):
-        return _solved(problem, measured, align).kept
-    return _fastest(problem, measured).kept
+        return _solved(problem, measured, align, timed).kept
+    return _fastest(problem, measured, timed).kept
 
 
 def latency(ctx: StageContext, whole: Bundle, cut: Sequence[Bundle]) -> list[float]:
-    """Times of cut nets in Paddle-Lite x86 as shares of the whole net's, measured in one run."""
+    """Times of cut nets in Paddle-Lite x86 as shares of the whole net's, measured beside them."""
     if ctx.latencies is None:
         raise UsageError("latency is not measured here", where="Prune", remedy="give StageContext.latencies")
-    first, *others = ctx.latencies([whole, *cut])
-    return [seconds / first for seconds in others]
+    found: list[float] = []
+    for start in range(0, len(cut), _AT_ONCE):
+        first, *others = ctx.latencies([whole, *cut[start : start + _AT_ONCE]])
+        found += [seconds / first for seconds in others]
+    return found
 
 
 def nb_bytes(ctx: StageContext, bundle: Bundle) -> int:
@@ -83,7 +92,12 @@ def nb_bytes(ctx: StageContext, bundle: Bundle) -> int:
     return ctx.nb_bytes(bundle)
 
 
-def _solved(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None, align: int) -> Choice:
+def _solved(
+    problem: Problem,
+    measured: tuple[Sensitivity, Probe | None] | None,
+    align: int,
+    timed: TimeModel | None,
+) -> Choice:
     section, costs, share = problem.section, problem.costs, problem.goal.share
     found = bounds(problem.groups, section.rules, align, whole=problem.whole, share=share)
     if measured is None:
@@ -91,7 +105,7 @@ def _solved(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None,
         params = costs.params(kept)
         return Choice(kept, costs.flops(kept), params, 1 - params / costs.params_before)
     curves, probe = measured
-    path = list(greedy(problem.groups, curves, costs, found, problem.limits))
+    path = list(greedy(problem.groups, curves, costs, found, problem.limits, timed))
     if section.max_drop is None or probe is None:
         return path[_place(problem, path)]
     return _within_drop(problem, path, curves.baseline, probe)
@@ -118,9 +132,9 @@ def _place(problem: Problem, path: Sequence[Choice]) -> int:
         place = _first(
             path,
             place,
-            lambda choice: problem.latency([choice])[0],
+            lambda choice: problem.latency([choice.kept])[0],
             limits.latency * (1 - SPARE),
-            lambda choice: choice.flops,
+            lambda choice: choice.time,
             lambda reached: UsageError(
                 f"cannot reach {limits.latency:.0%} of the unpruned time, {SPARE:.0%} to spare: "
                 f"{_SCORED} {reached:.1%}",
@@ -136,7 +150,7 @@ def _first(
     start: int,
     cost: Callable[[Choice], float],
     limit: float,
-    proxy: Callable[[Choice], int],
+    proxy: Callable[[Choice], float],
     error: Callable[[float], UsageError],
 ) -> int:
     """The first choice from ``start`` on that costs at most ``limit``; the result was seen to.
@@ -191,13 +205,15 @@ def _within_drop(problem: Problem, path: Sequence[Choice], baseline: float, prob
     return chosen
 
 
-def _fastest(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None) -> Choice:
+def _fastest(
+    problem: Problem, measured: tuple[Sensitivity, Probe | None] | None, timed: TimeModel | None
+) -> Choice:
     """Of the alignments that hold the budgets the one whose file is fastest."""
     found: dict[int, Choice] = {}
     refused: UsageError | None = None
     for align in ALIGNS:
         try:
-            choice = _solved(problem, measured, align)
+            choice = _solved(problem, measured, align, timed)
         except UsageError as error:
             refused = refused or error
             continue
@@ -205,9 +221,9 @@ def _fastest(problem: Problem, measured: tuple[Sensitivity, Probe | None] | None
             found[align] = choice
     if not found:
         raise refused or UsageError("the recipe removes no channel", where="Prune.align")
-    times = dict(zip(found, problem.latency(list(found.values())), strict=True))
-    equal = [align for align in found if times[align] <= min(times.values()) * (1 + _EQUAL)]
+    shares = dict(zip(found, problem.latency([choice.kept for choice in found.values()]), strict=True))
+    equal = [align for align in found if shares[align] <= min(shares.values()) * (1 + _EQUAL)]
     taken = min(equal, key=lambda align: found[align].loss)
-    told = ", ".join(f"{align}: {share:.1%}" for align, share in times.items())
+    told = ", ".join(f"{align}: {share:.1%}" for align, share in shares.items())
     problem.ctx.progress.info(f"time of the unpruned file by alignment: {told}; takes {taken}")
     return found[taken]

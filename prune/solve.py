@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prune.bounds import Bound
@@ -10,6 +10,7 @@ from prune.budget import Limits
 from prune.costs import CostModel
 from prune.groups import Group
 from prune.sensitivity import Point, Sensitivity
+from prune.times import TimeModel
 from slim.errors import UsageError
 
 _STEPS = 16
@@ -28,12 +29,14 @@ class Choice:
         flops: multiply-adds left.
         params: parameters left.
         loss: sum of the groups' relative losses.
+        time: expected share of the whole net's time; that of the multiply-adds where nothing was timed.
     """
 
     kept: Mapping[str, int]
     flops: int
     params: int
     loss: float
+    time: float = 1.0
 
 
 def by_ratio(groups: Sequence[Group], ratio: float, bounds: Mapping[str, Bound]) -> dict[str, int]:
@@ -48,11 +51,12 @@ def greedy(
     costs: CostModel,
     bounds: Mapping[str, Bound],
     limits: Limits | None = None,
+    times: TimeModel | None = None,
 ) -> Iterator[Choice]:
     """From the fewest cuts the bounds allow on, always the step that loses least for what it saves.
 
     What a step saves is its share of the costs that are still above their limit: multiply-adds, parameters,
-    parameters for the bytes of a file and multiply-adds for its time; multiply-adds where nothing is limited.
+    parameters for the bytes of a file, time for its time; multiply-adds where nothing is limited.
 
     Each group is priced along the lower convex hull of its curve, so that a dear first step does not
     hide a cheap rest; between the measured points it is interpolated, and it goes no further than they.
@@ -64,7 +68,8 @@ def greedy(
     offers = {g.name: _offers(g, sensitivity.curves.get(g.name, []), bounds[g.name]) for g in groups}
     at = dict.fromkeys(offers, 0)
     kept = {g.name: offers[g.name][0][0] for g in groups if offers[g.name][0][0] < g.size}
-    here = Choice(dict(kept), costs.flops(kept), costs.params(kept), sum(o[0][1] for o in offers.values()))
+    price = _pricer(groups, costs, times)
+    here = price(kept, sum(o[0][1] for o in offers.values()))
     yield here
     while True:
         steps = [(name, *offers[name][i + 1]) for name, i in at.items() if i + 1 < len(offers[name])]
@@ -72,7 +77,7 @@ def greedy(
         for name, count, cost in steps:
             left = {**here.kept, name: count}
             loss = cost - offers[name][at[name]][1]
-            choice = Choice(left, costs.flops(left), costs.params(left), here.loss + loss)
+            choice = price(left, here.loss + loss)
             saved = _saved(here, choice, costs, limits)
             if saved > 0 and (best is None or loss / saved < best[0]):
                 best = (loss / saved, choice, name)
@@ -83,10 +88,23 @@ def greedy(
         yield here
 
 
+def _pricer(
+    groups: Sequence[Group], costs: CostModel, times: TimeModel | None
+) -> Callable[[Mapping[str, int], float], Choice]:
+    sizes = {g.name: g.size for g in groups}
+
+    def price(kept: Mapping[str, int], loss: float) -> Choice:
+        flops = costs.flops(kept)
+        time = flops / costs.flops_before if times is None else times.share(kept, sizes)
+        return Choice(dict(kept), flops, costs.params(kept), loss, time)
+
+    return price
+
+
 def _saved(before: Choice, after: Choice, costs: CostModel, limits: Limits) -> float:
     """What a step saves of the costs that count, as a share of the whole net's."""
     flops, params = limits.wanted(before.flops, before.params)
-    saved = 0.0
+    saved = before.time - after.time if limits.latency is not None else 0.0
     if flops:
         saved += (before.flops - after.flops) / costs.flops_before
     if params:

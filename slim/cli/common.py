@@ -185,8 +185,10 @@ def stage_text(result: Any) -> str:
     lines = [f"{result.stage}: {result.out}"]
     entry = result.entry
     if entry.get("metrics"):
-        metric, value = next(iter(entry["metrics"].items()))
-        lines.append(f"{metric} {100 * value:.2f}% of {entry['images']:,} lines")
+        metric = "hmean" if "pages" in entry else "acc"
+        value = entry["metrics"][metric]
+        noun = "pages" if "pages" in entry else "lines"
+        lines.append(f"{metric} {100 * value:.2f}% of {entry['images']:,} {noun}")
     if entry.get("params"):
         lines.append(f"{entry['params']:,} parameters, {entry['flops']:,} multiply-adds")
     lines += [f"{name}: {size:,} bytes" for name, size in entry.get("bytes", {}).items()]

@@ -216,3 +216,28 @@ def test_a_round_goes_its_part_of_the_way(classifier: Bundle, curves: str, tmp_p
     (flops, params), (flops_left, params_left) = costs(classifier), costs(half)
     assert flops_left <= 0.925 * (1 - SPARE) * flops < 1.03 * flops_left
     assert params_left + 3000 <= (params + 3000 + 118_000) / 2
+
+
+def test_what_is_cut_for_time_is_what_takes_time(classifier: Bundle, curves: str, tmp_path: Path) -> None:
+    """A machine on which one early layer takes nearly all the time, whatever its multiply-adds."""
+    slow = "backbone.blocks.1.expand_conv.conv"
+    layer = dict(classifier.net.named_sublayers())[slow]
+    timed: list[int] = []
+
+    def clock(bundles: Sequence[Bundle]) -> list[float]:
+        timed.append(len(bundles))
+        widths = [
+            dict(b.net.named_sublayers())[slow].weight.shape[0] / layer.weight.shape[0] for b in bundles
+        ]
+        return [
+            9.0 * width + costs(b)[0] / costs(classifier)[0] for width, b in zip(widths, bundles, strict=True)
+        ]
+
+    plan = stage.plan(classifier, section(curves, latency=0.8), context(tmp_path, latencies=clock))
+    assert len(plan.kept[slow]) <= 0.8 * plan.sizes[slow]
+    # Little else has to go: the multiply-adds would ask for a fifth of them.
+    assert plan.flops_cut < 0.1
+    # Each group once, a handful beside the whole net at a time.
+    assert max(timed) <= 7 and sum(timed) < 60
+    by_flops = stage.plan(classifier, section(curves, flops=plan.flops_cut), context(tmp_path))
+    assert len(by_flops.kept.get(slow, range(plan.sizes[slow]))) > len(plan.kept[slow])
