@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from slim.synth.scripts import needs_shaping
+
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
@@ -83,29 +85,31 @@ def encode(image: Image.Image, rng: np.random.Generator, hard: Difficulty) -> by
 
 
 @lru_cache(maxsize=512)
-def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+def _font(path: str, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
     from PIL import ImageFont
 
-    # BASIC: the other layout engine depends on a library that may or may not be on the machine.
-    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)
+    # BASIC where it will do: the other layout engine depends on a library that may or may not be here.
+    engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
+    return ImageFont.truetype(path, size, layout_engine=engine)
 
 
 @lru_cache(maxsize=1024)
-def _extent(path: str, size: int) -> tuple[int, int]:
-    """Upper and lower end of a capital with a descender: a line box keeps them, whatever its text."""
-    _, top, _, bottom = _font(path, size).getbbox("Ag")
+def _extent(path: str, size: int, tall: str) -> tuple[int, int]:
+    """Upper and lower end of ``Face.tall``."""
+    _, top, _, bottom = _font(path, size).getbbox(tall)
     return int(top), int(bottom)
 
 
 def text_mask(text: str, face: Face, rng: np.random.Generator, hard: Difficulty) -> Image.Image:
-    """The text in white on black with random margins."""
+    """The text in white on black with random margins; ``face`` must draw all of its characters."""
     from PIL import Image, ImageDraw
 
     size = int(rng.integers(30, 49))
-    font = _font(str(face.path), size)
+    font = _font(str(face.path), size, needs_shaping(text))
     left, top, right, bottom = (int(value) for value in font.getbbox(text))
-    highest, lowest = _extent(str(face.path), size)
-    top, bottom = min(top, highest), max(bottom, lowest)
+    if face.tall:
+        highest, lowest = _extent(str(face.path), size, face.tall)
+        top, bottom = min(top, highest), max(bottom, lowest)
     limits = (hard.margin * size, hard.margin * size / 2) * 2
     margin = [1 + int(rng.random() * limit) for limit in limits]
     width, height = right - left + margin[0] + margin[2], bottom - top + margin[1] + margin[3]

@@ -2,78 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slim.artifact import FORMAT, MANIFEST, write_json, writing
+from slim.artifact import writing
 from slim.errors import InputError, StageFailed
-from slim.numerics import file_sha256
 from slim.progress import Reporter, Silent
 from slim.synth.fonts import Face, bundled_faces, faces_in, held_out_family
+from slim.synth.language import Language, Request, prepare
+from slim.synth.manifest import HARD, Row, describe
+from slim.synth.order import visual_order
 from slim.synth.pages import render_page
-from slim.synth.render import Difficulty, encode, render_line
-from slim.synth.texts import MAX_CHARACTERS, Split, draw_text
+from slim.synth.render import encode, render_line
+from slim.synth.texts import Split, draw_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
     _Drawn = tuple[str, str, str, int, Picture]
 
-GENERATOR_VERSION = 1
-"""Raised whenever the same seed would give other bytes."""
-
 TASKS = ("rec", "cls", "det")
 SPLITS: tuple[Split, Split] = ("train", "eval")
 MAX_LINES = 1_000_000
-LINES = "lines.jsonl"
-"""What each line was drawn with: text, family, font, background."""
-
 HELD_OUT_SHARE = 0.2
 """Share of eval lines in the family that train never shows."""
 
 _CHUNK = 100
 _FOLDER = 1000
-# Tuned by scoring the bundled float models on 1,000 eval lines: about 90% (rec) and 95% (cls). The
-# recognizer was trained on lines of good contrast, so that is what it is asked to read.
-_HARD = {
-    "rec": Difficulty(
-        slope=0.008, shear=0.03, perspective=0.02, blur=0.7, noise=8.0, contrast=120, texture=12,
-        quality=70, low=28, margin=0.1, colour=25,
-    ),
-    "cls": Difficulty(
-        slope=0.02, shear=0.15, perspective=0.12, blur=1.0, noise=14.0, contrast=60, texture=40,
-        quality=50, low=22, margin=0.5, colour=100,
-    ),
-    "det": Difficulty(
-        slope=0.06, shear=0.0, perspective=0.0, blur=0.7, noise=12.0, contrast=90, texture=40,
-        quality=60, low=14, margin=0.0, colour=60,
-    ),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One rendered line or page: its label, and what it was drawn with.
-
-    Of a page, ``text`` holds one text a line and ``font`` one name a line.
-    """
-
-    ref: str
-    label: str
-    text: str
-    family: str
-    font: str
-    background: int
 
 
 @dataclass(frozen=True)
@@ -86,6 +49,7 @@ class _Job:
     folder: Path
     families: tuple[tuple[Face, ...], ...]
     held_out: tuple[tuple[Face, ...], ...]
+    language: Language | None = None
 
 
 def synthesize(
@@ -96,13 +60,14 @@ def synthesize(
     fonts: Path | None = None,
     progress: Reporter | None = None,
     jobs: int = 1,
+    language: Request | None = None,
 ) -> dict[str, Any]:
     """Write a data set of rendered lines in PaddleOCR's label-file form.
 
     Train and eval share no text (each text belongs to one of them by its hash; checked once more at the
     end), no random stream and no background, and eval shows one font family more than train. The
     calibration file names images of the train set only. The bytes depend on ``task``, ``counts``,
-    ``seed``, the fonts and GENERATOR_VERSION, not on ``jobs``.
+    ``seed``, ``language``, the fonts and GENERATOR_VERSION, not on ``jobs``.
 
     Args:
         task: "rec" (the label is the text), "cls" ("0", or "180" for a line turned by 180 degrees) or "det"
@@ -110,35 +75,57 @@ def synthesize(
         out: folder to write; an older set there is replaced as a whole.
         counts: lines (pages) of "train", "eval" and "calib"; calib at most train.
         seed: at least 0.
-        fonts: folder of .ttf / .otf files of two families at least; None: matplotlib's.
+        fonts: folder of .ttf / .otf files; None: matplotlib's. English needs two families at least.
         progress: gets one unit per line or page.
         jobs: processes to render with (started afresh; the main module must be importable).
+        language: what lines (not pages) of another language are made of; None: English.
 
     Returns:
         The manifest, as written to ``out/manifest.json``.
 
     Raises:
-        InputError: bad counts, seed, fonts or folder.
+        InputError: bad counts, seed, fonts, language or folder. ToolMissing: no engine for the script.
 
     Example: ``synthesize("rec", Path("set"), {"train": 2000, "eval": 2000, "calib": 200}, seed=1)``
     """
     _require_request(task, counts, seed, jobs)
-    faces = bundled_faces() if fonts is None else faces_in(fonts)
-    held_out = held_out_family(faces)
+    progress = progress or Silent()
+    words = None if language is None else _prepared(task, language, fonts, counts, progress)
+    if words is None:
+        faces = bundled_faces() if fonts is None else faces_in(fonts)
+        held_out = held_out_family(faces)
+    else:
+        faces, held_out = list(words.faces), words.held_out
     with writing(out) as folder:
         total = counts["train"] + counts["eval"]
         what = "pages" if task == "det" else f"{task} lines"
-        with (progress or Silent()).task(f"render {what}", total) as bar:
+        with progress.task(f"render {what}", total) as bar:
             rows: dict[str, list[Row]] = {split: [] for split in SPLITS}
-            work = [job for split in SPLITS for job in _jobs(task, split, counts, seed, folder, faces)]
+            parts = [_jobs(task, split, counts, seed, folder, faces, held_out, words) for split in SPLITS]
+            work = [job for part in parts for job in part]
             for job, done in zip(work, _render_all(work, jobs), strict=True):
                 rows[job.split] += done
                 bar.advance(len(done))
         _require_disjoint(rows)
         chosen = np.random.default_rng([seed, 9]).permutation(counts["train"])[: counts["calib"]]
         rows["calib"] = [rows["train"][k] for k in np.sort(chosen)]
-        manifest = _describe(folder, task, seed, rows, faces, held_out)
+        manifest = describe(folder, task, seed, rows, faces, held_out, _facts(language, words))
     return manifest
+
+
+def _prepared(
+    task: str, language: Request, fonts: Path | None, counts: Mapping[str, int], progress: Reporter
+) -> Language:
+    if task == "det":
+        raise InputError(
+            "pages are rendered in English only", remedy="--task rec or cls for another language"
+        )
+    return prepare(language, fonts, counts, progress)
+
+
+def _facts(request: Request | None, words: Language | None) -> dict[str, Any] | None:
+    """What the manifest says of the language."""
+    return None if request is None or words is None else request.facts() | {"shaped": words.shaped}
 
 
 def _require_request(task: str, counts: Mapping[str, int], seed: int, jobs: int) -> None:
@@ -160,15 +147,21 @@ def _require_request(task: str, counts: Mapping[str, int], seed: int, jobs: int)
 
 
 def _jobs(
-    task: str, split: Split, counts: Mapping[str, int], seed: int, folder: Path, faces: Sequence[Face]
+    task: str,
+    split: Split,
+    counts: Mapping[str, int],
+    seed: int,
+    folder: Path,
+    faces: Sequence[Face],
+    held_out: str,
+    words: Language | None,
 ) -> list[_Job]:
-    held_out = held_out_family(list(faces))
     names = sorted({face.family for face in faces} - {held_out})
     families = tuple(tuple(face for face in faces if face.family == name) for name in names)
     unseen = (tuple(face for face in faces if face.family == held_out),) if split == "eval" else ()
     total = counts[split]
     return [
-        _Job(task, split, first, min(first + _CHUNK, total), seed, folder, families, unseen)
+        _Job(task, split, first, min(first + _CHUNK, total), seed, folder, families, unseen, words)
         for first in range(0, total, _CHUNK)
     ]
 
@@ -204,26 +197,35 @@ def _render(job: _Job) -> list[Row]:
 
 def _one(job: _Job, number: int) -> tuple[Row, bytes]:
     """The ``number``-th line or page of a split: a function of task, seed, split and number."""
-    hard, part = _HARD[job.task], SPLITS.index(job.split)
+    hard, part = HARD[job.task], SPLITS.index(job.split)
     rng = np.random.default_rng([job.seed, TASKS.index(job.task), part, number])
-    shown = job.held_out if rng.random() < HELD_OUT_SHARE and job.held_out else job.families
-    family = shown[int(rng.integers(len(shown)))]
-    draw = _page if job.task == "det" else _line
-    label, text, font, background, image = draw(job, family, part, rng)
+    unseen = rng.random() < HELD_OUT_SHARE and bool(job.held_out)
+    if job.language is None:
+        shown = job.held_out if unseen else job.families
+        family = shown[int(rng.integers(len(shown)))]
+        draw = _page if job.task == "det" else _english
+        label, text, font, background, image = draw(job, family, part, rng)
+        name = family[0].family
+    else:
+        face, text = job.language.draw(rng, job.split, unseen)
+        label, text, font, background, image = _line(job, face, text, part, rng)
+        name = face.family
     ref = f"images/{job.split}/{number // _FOLDER:03d}/{number:06d}.jpg"
-    row = Row(ref, label, text, family[0].family, font, background)
-    return row, encode(image, rng, hard)
+    return Row(ref, label, text, name, font, background), encode(image, rng, hard)
 
 
-def _line(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generator) -> _Drawn:
+def _english(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generator) -> _Drawn:
+    face = family[int(rng.integers(len(family)))]
+    return _line(job, face, draw_text(rng, job.split, face.characters), part, rng)
+
+
+def _line(job: _Job, face: Face, text: str, part: int, rng: np.random.Generator) -> _Drawn:
     """Label, text, font, background and picture of a line."""
     from PIL import Image
 
-    face = family[int(rng.integers(len(family)))]
-    text = draw_text(rng, job.split, face.characters)
     background = _background(part, rng)
-    image = render_line(text, face, rng, background, _HARD[job.task])
-    label = text
+    image = render_line(text, face, rng, background, HARD[job.task])
+    label = visual_order(text)
     if job.task == "cls":
         label = ("0", "180")[int(rng.integers(2))]
         image = image.transpose(Image.Transpose.ROTATE_180) if label == "180" else image
@@ -233,7 +235,7 @@ def _line(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generat
 def _page(job: _Job, family: tuple[Face, ...], part: int, rng: np.random.Generator) -> _Drawn:
     """The same of a page."""
     background = _background(part, rng)
-    image, regions = render_page(job.split, family, rng, background, _HARD[job.task])
+    image, regions = render_page(job.split, family, rng, background, HARD[job.task])
     rows = [{"transcription": r.text, "points": [list(corner) for corner in r.corners]} for r in regions]
     label = json.dumps(rows, ensure_ascii=False)
     return label, "\n".join(r.text for r in regions), ",".join(r.font for r in regions), background, image
@@ -254,61 +256,3 @@ def _require_disjoint(rows: Mapping[str, Sequence[Row]]) -> None:
 def _values(rows: Sequence[Row], what: str) -> set[str]:
     """One value a row, but of a page the text of each line."""
     return {value for row in rows for value in str(getattr(row, what)).split("\n")}
-
-
-def _describe(
-    folder: Path,
-    task: str,
-    seed: int,
-    rows: Mapping[str, Sequence[Row]],
-    faces: Sequence[Face],
-    held_out: str,
-) -> dict[str, Any]:
-    """Write the label files, `lines.jsonl` and the manifest, which is that of an artifact folder."""
-    lists = {}
-    for split, lines in rows.items():
-        body = "".join(f"{row.ref}\t{row.label}\n" for row in lines).encode()
-        (folder / f"{split}.txt").write_bytes(body)
-        lists[split] = {
-            "file": f"{split}.txt",
-            "count": len(lines),
-            "sha256": hashlib.sha256(body).hexdigest(),
-            "images_sha256": _images_sha256(folder, lines),
-            "families": sorted({row.family for row in lines}),
-        }
-    with open(folder / LINES, "w", encoding="utf-8", newline="\n") as file:
-        for row in (*rows["train"], *rows["eval"]):
-            file.write(json.dumps(asdict(row), ensure_ascii=False, sort_keys=True) + "\n")
-    counts = {split: len(rows[split]) for split in ("train", "eval", "calib")}
-    manifest = {
-        "format": FORMAT,
-        "stage": "synth",
-        "recipe": {"task": task, "counts": counts, "difficulty": asdict(_HARD[task])},
-        "parent": "",
-        "files": {name: file_sha256(folder / name) for name in (*(f"{k}.txt" for k in counts), LINES)},
-        "tools": _tools(),
-        "seed": seed,
-        "data": lists,
-        "facts": {
-            "generator": GENERATOR_VERSION,
-            "max_characters": MAX_CHARACTERS,
-            "held_out_family": held_out,
-            "fonts": [{"name": f.name, "family": f.family, "sha256": f.sha256} for f in faces],
-        },
-        "counts": counts,
-    }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
-
-
-def _tools() -> dict[str, str]:
-    """Versions of the packages that decide the bytes."""
-    return {name: metadata.version(name) for name in ("numpy", "pillow")}
-
-
-def _images_sha256(folder: Path, rows: Sequence[Row]) -> str:
-    """One hash over all image files of a set, in order."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(hashlib.sha256((folder / row.ref).read_bytes()).digest())
-    return digest.hexdigest()

@@ -18,7 +18,7 @@ import pytest
 from slim.artifact import verify
 from slim.data.dataset import open_dataset
 from slim.errors import InputError, StageFailed
-from slim.synth import sets, synthesize
+from slim.synth import GENERATOR_VERSION, sets, synthesize
 
 COUNTS = {"train": 120, "eval": 110, "calib": 20}
 
@@ -83,7 +83,7 @@ def test_another_seed_gives_other_images(rec: Path, tmp_path: Path) -> None:
 def test_manifest_describes_the_files(rec: Path) -> None:
     manifest = json.loads((rec / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["seed"], manifest["counts"], manifest["recipe"]["task"]) == (3, COUNTS, "rec")
-    assert manifest["facts"]["generator"] == sets.GENERATOR_VERSION
+    assert manifest["facts"]["generator"] == GENERATOR_VERSION
     for name, count in COUNTS.items():
         facts = manifest["data"][name]
         body = (rec / facts["file"]).read_bytes()
