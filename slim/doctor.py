@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slim import shaping
 from slim.errors import SlimError
 from slim.probe import ask
 from slim.shadow import check_shadowing
@@ -56,6 +57,7 @@ class Finding:
         found: what is there.
         needed: what has to be there.
         disables: commands that do not work while ``ok`` is False.
+        optional: whether few need it: told, but no fault of the installation.
         remedy: what to do about it; empty when ``ok``.
     """
 
@@ -65,6 +67,7 @@ class Finding:
     needed: str
     disables: tuple[str, ...] = ()
     remedy: str = ""
+    optional: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, ready for json.dump."""
@@ -198,7 +201,7 @@ def _loads(name: str, code: str, disables: tuple[str, ...]) -> Finding:
 
 
 def _resources() -> list[Finding]:
-    return [_memory(), _cores(), _fonts(), _temporary(), _cache()]
+    return [_memory(), _cores(), _fonts(), _shaping(), _temporary(), _cache()]
 
 
 def _memory() -> Finding:
@@ -234,6 +237,19 @@ def _fonts() -> Finding:
     lost = [name for name in FONTS if home is None or not (home / name).is_file()]
     found = f"missing: {', '.join(lost)}" if lost else str(home)
     return _finding("fonts", not lost, found, "DejaVu, STIX and Computer Modern", ("synth", "run"), REINSTALL)
+
+
+def _shaping() -> Finding:
+    """Optional: Latin, Cyrillic, Chinese and Korean lines do without."""
+    try:
+        ok = shaping.shaping_available()
+        versions = shaping.engine_versions() if ok else {"no": "Raqm"}
+        found, remedy = ", ".join(" ".join(pair) for pair in versions.items()), shaping.ENGINE_REMEDY
+    except ImportError as error:
+        ok, found, remedy = False, f"Pillow does not load ({error})", REINSTALL
+    disables = ("synth for Arabic, Indic and other scripts whose letters join",)
+    finding = _finding("text shaping", ok, found, "Raqm with FriBidi", disables, remedy)
+    return replace(finding, optional=True)
 
 
 def _temporary() -> Finding:

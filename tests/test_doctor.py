@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slim import doctor
+from slim import doctor, shaping
+from slim.cli.main import run
 from slim.doctor import Finding, diagnose
 from slim.errors import SlimError
 from slim.probe import Answer, ask
@@ -37,7 +38,7 @@ def test_everything_is_well_in_the_locked_environment() -> None:
 def test_findings_are_plain_data(answers: list[Answer]) -> None:
     rows = [finding.to_json() for finding in diagnose()]
     assert json.loads(json.dumps(rows)) == rows
-    assert set(rows[0]) == {"name", "ok", "found", "needed", "disables", "remedy"}
+    assert set(rows[0]) == {"name", "ok", "found", "needed", "disables", "remedy", "optional"}
 
 
 def test_a_good_finding_disables_nothing_and_a_bad_one_has_a_remedy(answers: list[Answer]) -> None:
@@ -96,6 +97,21 @@ def test_too_little_memory_is_found(answers: list[Answer], monkeypatch: pytest.M
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: 2**30)
     finding = by_name(diagnose())["memory"]
     assert (finding.ok, finding.found, finding.needed) == (False, "1.0 GiB", "4 GiB")
+
+
+def test_a_missing_shaping_engine_is_told_and_is_no_fault(
+    answers: list[Answer], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert doctor._shaping().ok == shaping.shaping_available()
+    monkeypatch.setattr(shaping, "shaping_available", lambda: False)
+    finding = by_name(diagnose())["text shaping"]
+    assert (finding.ok, finding.optional, finding.found) == (False, True, "no Raqm")
+    assert run(["doctor"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    where = told.index("--  text shaping: no Raqm, needed Raqm with FriBidi")
+    assert told[where + 1].endswith(
+        "synth for Arabic, Indic and other scripts whose letters join; " + shaping.ENGINE_REMEDY
+    )
 
 
 def test_an_unusable_temporary_folder_is_found(

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "slim.resources",
         "slim.probe",
         "slim.shadow",
+        "slim.shaping",
         "slim.dictionaries",
         "slim.zoo",
         "slim.config",

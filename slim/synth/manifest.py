@@ -12,9 +12,9 @@ from typing import Any
 
 from slim.artifact import FORMAT, MANIFEST, write_json
 from slim.numerics import file_sha256
+from slim.shaping import engine_versions
 from slim.synth.fonts import Face
 from slim.synth.render import Difficulty
-from slim.synth.scripts import engine_versions
 from slim.synth.texts import MAX_CHARACTERS
 
 GENERATOR_VERSION = 1

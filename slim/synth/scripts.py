@@ -1,9 +1,4 @@
-"""What a script asks of the renderer: joined or stacked letters need a shaping engine, Latin needs none.
-
-The engine is Raqm (HarfBuzz and FriBidi), which Pillow's wheels bring but for FriBidi: that one is a library
-of the system, found when Pillow is imported. Without it Pillow would draw isolated letters from left to right
-and only warn, so it is asked for before anything is drawn.
-"""
+"""What a script asks of the renderer: joined or stacked letters need a shaping engine, Latin needs none."""
 
 from __future__ import annotations
 
@@ -11,9 +6,9 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from slim import shaping
 from slim.errors import ToolMissing
 
-ENGINE_REMEDY = "apt-get install -y libfribidi0 (Pillow finds it when it starts)"
 JOINERS = frozenset("\u200c\u200d")
 """Zero width (non-)joiner: they draw nothing and change the letters beside them."""
 
@@ -88,20 +83,6 @@ def needs_shaping(text: str) -> bool:
     return any(_shaped(char) for char in text)
 
 
-def shaping_available() -> bool:
-    """Whether Pillow has its shaping engine here."""
-    from PIL import features
-
-    return bool(features.check("raqm"))
-
-
-def engine_versions() -> dict[str, str]:
-    """Versions of the parts of the engine, which decide how a shaped line looks."""
-    from PIL import features
-
-    return {name: str(features.version(name)) for name in ("raqm", "fribidi", "harfbuzz")}
-
-
 def require_shaping(texts: Iterable[str]) -> bool:
     """Whether one of ``texts`` needs the engine.
 
@@ -109,9 +90,9 @@ def require_shaping(texts: Iterable[str]) -> bool:
         ToolMissing: it does, and the engine is not here.
     """
     first = next((text for text in texts if needs_shaping(text)), None)
-    if first is not None and not shaping_available():
+    if first is not None and not shaping.shaping_available():
         raise ToolMissing(
             f"{first[:40]!r} needs a shaping engine (Raqm), which Pillow does not find here",
-            remedy=ENGINE_REMEDY,
+            remedy=shaping.ENGINE_REMEDY,
         )
     return first is not None
