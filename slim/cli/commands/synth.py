@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     help="How many of the training ones are listed for calibration.",
 )
 @click.option(
-    "--fonts", type=common.PATH, help="Folder of .ttf / .otf files to use instead of the packaged fonts."
+    "--fonts",
+    type=common.PATH,
+    help="Folder of .ttf / .otf files (.ttc for another language) to use instead of the packaged fonts.",
 )
 @common.config_options(required=False)
 @click.option(
