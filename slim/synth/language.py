@@ -180,17 +180,22 @@ def _of_corpus(
         _leave_out(message, corpus, whole, FONTS_REMEDY, progress)
     shaped = require_shaping(whole)
     held_out = _held_out(faces, whole, progress)
+    return Language(_used(faces), held_out, shaped, None, _by_split(whole, corpus, counts))
+
+
+def _by_split(texts: list[str], corpus: Path, counts: Mapping[str, int]) -> dict[Split, list[str]]:
+    """The texts that train and eval may show; InputError where one of them needs some and gets none."""
     by_split: dict[Split, list[str]] = {"train": [], "eval": []}
-    for text in whole:
+    for text in texts:
         by_split[split_of(text)].append(text)
     for split, found in by_split.items():
         if counts[split] and not found:
             raise InputError(
-                f"none of its {len(whole)} texts falls to {split} (a text's hash decides)",
+                f"none of its {len(texts)} texts falls to {split} (a text's hash decides)",
                 where=corpus,
                 remedy=f"give more lines, or --{split} 0",
             )
-    return Language(_used(faces), held_out, shaped, None, by_split)
+    return by_split
 
 
 def _in_dictionary(request: Request, texts: list[str], corpus: Path, progress: Reporter) -> list[str]:
