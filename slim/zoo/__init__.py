@@ -41,6 +41,12 @@ MODELS = {
             "rec/en_number_mobile_v2.0_rec",
             "a 97-class CRNN of the en_number shape, trained on rendered lines; not an official model",
         ),
+        _bundled(
+            "en_synthetic_det",
+            "det",
+            "det/en_synthetic_det",
+            "a small DB text detector trained on 2,000 rendered pages; not an official model",
+        ),
     )
 }
 """The models inside the package: no network, no checkout needed."""
