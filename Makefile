@@ -12,7 +12,7 @@ JOBS ?= 2
 
 help:
 	@echo "make install     virtual environment $(VENV) with the locked packages"
-	@echo "make demo        both bundled models: prune, finetune, quantize, export-nb, check"
+	@echo "make demo        the bundled classifier and recognizer: prune, finetune, quantize, export-nb, check"
 	@echo "make test        fast tests           make test-slow   the rest"
 	@echo "make quality     ruff and mypy        make format      let ruff rewrite"
 	@echo "make wheel       dist/*.whl           make lock        resolve the lock again"

@@ -85,7 +85,7 @@ def test_memory_of_paddles_optimizer_can_be_read(tmp_path):
     assert any(name.endswith("moment1_0") for name in read_pickle(tmp_path / "a.pdopt"))
 
 
-def test_both_bundled_checkpoints_are_read():
+def test_the_bundled_checkpoints_are_read():
     for model in zoo.MODELS.values():
         assert len(read_pdparams(model.path)) > 100
 

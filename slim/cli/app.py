@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "All stages by one recipe: prune, quantize, export, check."),
-    "demo": Entry("demo", "The main job on both bundled models, from nothing."),
+    "demo": Entry("demo", "The main job on the bundled classifier and recognizer, from nothing."),
     "train": Entry("train", "Train or finetune a model."),
     "eval": Entry("evaluate", "Score a model on a label file."),
     "prune": Entry("prune", "Cut filters by sensitivity, then finetune."),

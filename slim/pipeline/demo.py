@@ -1,4 +1,4 @@
-"""The main job on both bundled models, from nothing: data, all stages, one table."""
+"""The main job on the bundled classifier and recognizer, from nothing: data, all stages, one table."""
 
 from __future__ import annotations
 

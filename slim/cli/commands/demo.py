@@ -23,7 +23,7 @@ from slim.cli import common
 @common.seed_option
 @common.json_option
 def command(out: Path, only: str | None, fresh: bool, seed: int | None, as_json: bool) -> None:
-    """Prune, finetune, quantize, export and check both bundled models, from nothing."""
+    """Prune, finetune, quantize, export and check the bundled classifier and recognizer, from nothing."""
     from slim.pipeline.demo import run_demo
     from slim.report import HEADERS, check_line, stage_rows, text_table
 
