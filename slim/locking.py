@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from slim.distributed import is_first
 from slim.errors import InputError
 from slim.progress import Reporter
 
@@ -21,11 +22,14 @@ def held(folder: Path, progress: Reporter) -> Iterator[None]:
     """``folder``, made when absent, is this process's until the block ends; removed again when it is empty.
 
     The lock is the kernel's: that of a killed process is free. A file system without locks is said so, and
-    the work goes on.
+    the work goes on. Of several processes of one run (`slim.distributed`) the first holds it for all.
 
     Raises:
         InputError: another process holds the folder, or it cannot be written.
     """
+    if not is_first():
+        yield
+        return
     stream = _locked(folder, progress)
     try:
         yield

@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "slim",
         "slim.errors",
         "slim.progress",
+        "slim.distributed",
         "slim.numerics",
         "slim.statistics",
         "slim.spec",

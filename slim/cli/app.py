@@ -8,6 +8,7 @@ from typing import NamedTuple
 import click
 
 from slim import __version__
+from slim.distributed import require_one
 
 
 class Entry(NamedTuple):
@@ -70,7 +71,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
 
+# What knows how to work in several processes; the others would do everything once in each of them.
+IN_SEVERAL = ("train", "prune", "quant")
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="slim")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> None:
     """Prune, quantize and export trained PP-OCR models, and prove each .nb file on a PC."""
+    if ctx.invoked_subcommand not in IN_SEVERAL:
+        require_one(f"slim {ctx.invoked_subcommand}")

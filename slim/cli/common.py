@@ -133,16 +133,27 @@ def load(config: str, overrides: Sequence[str], reporter: Reporter) -> Config:
 
 
 def reporter() -> Reporter:
-    """Progress and messages on stderr; a live bar on a terminal, plain lines elsewhere."""
-    from slim.cli.console import ConsoleReporter
+    """Progress and messages on stderr; a live bar on a terminal, plain lines elsewhere.
 
+    Of several processes of one run the first speaks for all.
+    """
+    from slim.cli.console import ConsoleReporter
+    from slim.distributed import is_first
+    from slim.progress import Silent
+
+    if not is_first():
+        return Silent()
     return ConsoleReporter(sys.stderr)
 
 
 def emit(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     """Print a result on stdout: one JSON object, or text for people."""
+    from slim.distributed import is_first
+
     global emitted
     emitted = True
+    if not is_first():
+        return
     if as_json:
         click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str))
     else:

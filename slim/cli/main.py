@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import click
 
+from slim import distributed
 from slim.cli import common
 from slim.cli.app import app
-from slim.errors import InputError, SlimError, StageFailed, UsageError
+from slim.errors import InputError, SlimError, StageFailed
 from slim.shadow import check_shadowing
 
 INTERRUPTED = 130
@@ -47,6 +48,7 @@ def run(args: Sequence[str]) -> int:
     try:
         check_shadowing()
         app.main(args=list(args), prog_name="slim", standalone_mode=False)
+        distributed.close()
         return 0
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
@@ -54,21 +56,22 @@ def run(args: Sequence[str]) -> int:
         return _interrupted(as_json)
     except click.ClickException as error:
         return _fail(_click_line(error), 2, as_json)
-    except KeyboardInterrupt:
-        return _interrupted(as_json)
+    except KeyboardInterrupt as error:
+        return _interrupted(as_json, error)
     except SlimError as error:
-        return _fail(str(error), error.exit_code, as_json)
+        return _fail(str(error), error.exit_code, as_json, error)
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that became read-only: the machine, not a bug of ours
-        return _fail(_os_line(error), UsageError.exit_code, as_json)
+        told = _of_machine(error)
+        return _fail(str(told), told.exit_code, as_json, told)
     except Exception as error:  # a bug of ours: still one line, the traceback on request
         if _was_interrupted(error):
-            return _interrupted(as_json)
+            return _interrupted(as_json, KeyboardInterrupt())
         if os.environ.get(_TRACEBACK):
             raise
         line = f"unexpected {type(error).__name__}: {error}; set {_TRACEBACK}=1 and report the traceback"
-        return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json)
+        return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json, StageFailed(line))
 
 
 def _was_interrupted(error: BaseException) -> bool:
@@ -83,11 +86,9 @@ def _was_interrupted(error: BaseException) -> bool:
     return seen is not None
 
 
-def _os_line(error: OSError) -> str:
+def _of_machine(error: OSError) -> InputError:
     what = f"cannot read or write ({error.strerror or error})"
-    return str(
-        InputError(what, where=error.filename, remedy="check the path, its permissions and free space")
-    )
+    return InputError(what, where=error.filename, remedy="check the path, its permissions and free space")
 
 
 def _click_line(error: click.ClickException) -> str:
@@ -98,14 +99,16 @@ def _click_line(error: click.ClickException) -> str:
     return text.rstrip(".") + hint
 
 
-def _interrupted(as_json: bool) -> int:
-    return _fail(
-        "interrupted; run the same command again to go on where it can be resumed", INTERRUPTED, as_json
-    )
+def _interrupted(as_json: bool, error: BaseException | None = None) -> int:
+    line = "interrupted; run the same command again to go on where it can be resumed"
+    return _fail(line, INTERRUPTED, as_json, error)
 
 
-def _fail(line: str, code: int, as_json: bool) -> int:
-    if as_json and not common.emitted:
+def _fail(line: str, code: int, as_json: bool, error: BaseException | None = None) -> int:
+    """Say it here, and to the other processes of the run what they shall end with."""
+    if as_json and not common.emitted and os.environ.get(distributed.RANK, "0") == "0":
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
-    print(f"slim: {line}", file=sys.stderr)
+    print(f"slim: {line}", file=sys.stderr, flush=True)
+    if error is not None:
+        distributed.fail(error)
     return code

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from slim.data.dataset import TrainingData
 from slim.data.images import UnreadableImage
-from slim.data.stepwise import Batch, Stepwise, fill_gaps
+from slim.data.stepwise import Batch, Stepwise, fill_gaps, filled
 from slim.data.tolerance import Tolerance
 from slim.errors import InputError, UnsupportedModel
 from slim.ocr.ctc import TIME_STRIDE, class_numbers, encode, steps_needed
@@ -139,18 +139,18 @@ class TrainBatches(Stepwise):
     def _images(
         self, slots: list[_Slot], step: int, width: int
     ) -> tuple[npt.NDArray[np.float32], list[_Slot]]:
-        found: list[tuple[npt.NDArray[np.float32], _Slot] | None] = []
-        for place, slot in enumerate(slots):
+        def made(place: int) -> tuple[npt.NDArray[np.float32], _Slot] | None:
+            slot = slots[place]
             try:
                 image = self.dataset[slot.number].image
             except UnreadableImage as error:
                 self.tolerance.count_unreadable(slot.number, error)
-                found.append(None)
-                continue
+                return None
             if self.augment is not None:
                 image = self.augment(image, np.random.default_rng([self.seed, 3, step, place]))
-            found.append((to_tensor(image, self.spec.input, width), slot))
-        good = fill_gaps(found)
+            return to_tensor(image, self.spec.input, width), slot
+
+        good = filled(made, len(slots), self.own_places)
         if good is None:
             raise InputError(
                 f"no image of the batch of step {step} can be read",

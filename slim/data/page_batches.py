@@ -10,7 +10,7 @@ from slim.data.images import UnreadableImage
 from slim.data.labels import parse_boxes
 from slim.data.page_augment import PageCrop
 from slim.data.page_maps import page_maps
-from slim.data.stepwise import Batch, Stepwise, fill_gaps
+from slim.data.stepwise import Batch, Stepwise, filled
 from slim.data.tolerance import Tolerance
 from slim.errors import InputError, UnsupportedModel
 from slim.ocr.preprocess import DET_MULTIPLE, normalised
@@ -57,7 +57,9 @@ class PageBatches(Stepwise):
     def _batch(self, step: int) -> Batch:
         first = step * self.batch_size
         numbers = [self.number_at(first + place) for place in range(self.batch_size)]
-        samples = fill_gaps([self._sample(number, step, place) for place, number in enumerate(numbers)])
+        samples = filled(
+            lambda place: self._sample(numbers[place], step, place), self.batch_size, self.own_places
+        )
         if samples is None:
             raise InputError(
                 f"no image of the batch of step {step} can be read",

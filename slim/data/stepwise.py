@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from slim.data.dataset import TrainingData
 from slim.data.tolerance import Tolerance
+from slim.distributed import World
 from slim.errors import InputError
 
 PREFETCH = 2
@@ -59,7 +60,17 @@ class Stepwise(ABC):
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.tolerance = tolerance if tolerance is not None else Tolerance()
         self.tolerance.total = len(dataset)
+        self._share = World(0, 1)
         self._permutation = lru_cache(maxsize=2)(self._make_permutation)  # a pure function of its argument
+
+    def rows_of(self, share: World) -> None:
+        """From now on make the rows of one of several processes only: ``rank``, ``rank + size``, ..."""
+        self._share = share
+
+    @property
+    def own_places(self) -> range:
+        """Places in a batch of the rows that are made here."""
+        return range(self._share.rank, self.batch_size, self._share.size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,3 +127,26 @@ def fill_gaps(items: list[_T | None]) -> list[_T] | None:
         following = item if item is not None else following
         filled.append(following)
     return filled[::-1]
+
+
+def filled(make: Callable[[int], _T | None], count: int, places: Iterable[int]) -> list[_T] | None:
+    """The items of some places of a row of ``count``, gaps filled as by `fill_gaps`; None when all are gaps.
+
+    An item of another place is made only where a gap needs it.
+
+    >>> filled([None, 1, None, 2, None].__getitem__, 5, [0, 2, 4])
+    [1, 2, 1]
+    """
+    made: dict[int, _T | None] = {}
+    found = []
+    for place in places:
+        for other in ((place + k) % count for k in range(count)):
+            if other not in made:
+                made[other] = make(other)
+            item = made[other]
+            if item is not None:
+                found.append(item)
+                break
+        else:
+            return None
+    return found

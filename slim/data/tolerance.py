@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slim.errors import InputError
@@ -52,6 +53,18 @@ class Tolerance:
             "outside_dictionary": len(self.outside),
             "too_long": len(self.too_long),
         }
+
+    def told(self) -> dict[str, list[int]]:
+        """Numbers of the bad lines, plain data for `join`."""
+        return {name: sorted(getattr(self, name)) for name in ("unreadable", "outside", "too_long")}
+
+    def join(self, told: Mapping[str, Sequence[int]]) -> None:
+        """Count the lines that another process met as well; raises as they would have here."""
+        before = len(self.unreadable | self.outside)
+        for name, numbers in told.items():
+            getattr(self, name).update(numbers)
+        if len(self.unreadable | self.outside) > before:
+            self._judge("met by another process", None)
 
     def _judge(self, last: str, cause: InputError | None) -> None:
         bad = len(self.unreadable | self.outside)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
+from slim.distributed import require_one
 from slim.errors import ArtifactError, SlimError
 from slim.pipeline.datasets import dataset, require_lines
 from slim.pipeline.exporting import one_nb
@@ -57,6 +58,7 @@ def compare_candidates(
     """
     from slim.config import CheckSection, ExportSection, QuantSection
 
+    require_one("slim quant --compare")
     bundle = open_model(model, config, progress)
     require_lines(bundle.spec.kind, "the table of candidates (--compare)")
     section = config.Quant or QuantSection()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from slim import distributed
 from slim.bundle import Bundle
 from slim.errors import CheckpointError, Diverged, UsageError
 from slim.progress import Reporter, Silent, Task
@@ -26,6 +28,7 @@ from slim.training.identity import identity_of
 from slim.training.losses import TrainingLoss
 from slim.training.norm import quiet_norms, to_training
 from slim.training.optim import Optimizer, rate_at
+from slim.training.parallel import Averager, require_same_weights, shared
 
 if TYPE_CHECKING:
     from slim.config import TrainRecipe
@@ -51,6 +54,9 @@ def fit(
 
     The same model, recipe, data and seed give the same bytes; so does a run that was killed and called
     again with the same arguments: it goes on from the last checkpoint in ``out``.
+
+    In several processes (`slim.distributed`) each trains on its rows of every batch and all make the same
+    steps; rank 0 alone evaluates and writes, and a run may go on with another number of processes.
 
     Args:
         model: a bundle or its net: float32 N x 3 x H x W -> logits in training mode. Quantization-aware
@@ -94,7 +100,7 @@ class _Run:
         reporter: Reporter,
         seed: int,
     ) -> None:
-        self.net, self.recipe, self.batches, self.seed = net, recipe, batches, seed
+        self.net, self.recipe, self.batches, self.seed = net, recipe, shared(batches), seed
         self.evaluate, self.main_indicator = evaluate, main_indicator
         self.teacher, self.hooks, self.reporter = teacher, hooks, reporter
         self.loss = TrainingLoss(kind, teacher, recipe.distill, recipe.temperature, recipe.shrink_loss)
@@ -105,9 +111,14 @@ class _Run:
         self.saved_step: int | None = None
         self.resumed_from: int | None = None
         self.store: Checkpoints | None = None
+        self.world = distributed.world()
+        self.averager = Averager(net) if self.world.size > 1 else None
         if out is not None:
             identity = identity_of(net, recipe, batches, kind, main_indicator, teacher, seed)
             self.store = Checkpoints(out, identity)
+            distributed.require_equal(
+                json.dumps(identity, default=str), "recipe, data, seed or start weights"
+            )
 
     @property
     def steps(self) -> int:
@@ -133,8 +144,12 @@ class _Run:
     def _resume(self) -> None:
         if self.store is None:
             return
-        self.store.prepare()
-        saved = self.store.read(LATEST)
+        if self.world.rank == 0:
+            self.store.prepare()
+            saved = self.store.read(LATEST)
+        distributed.barrier()  # reading also finishes a renaming that was cut off: one process first
+        if self.world.rank > 0:
+            saved = self.store.read(LATEST)
         if saved is None:
             return
         load_strict(self.net, saved.weights, where=self.store.path(LATEST))
@@ -160,24 +175,25 @@ class _Run:
         started = time.perf_counter()
         self.whole = False
         rate = rate_at(self.recipe, step)
-        self._update(step, batch, rate)
-        speed = len(batch.refs) / max(1e-9, time.perf_counter() - started)
+        rows = self._update(step, batch, rate)
+        speed = rows / max(1e-9, time.perf_counter() - started)
         self._log(step, rate, speed)
         self.whole = True
         loss = self.progress.last_loss
         task.advance(1, loss=loss, lr=rate, images_per_s=speed, **self._best_field())
 
-    def _update(self, step: int, batch: TrainingBatch, rate: float) -> None:
-        paddle.seed(_step_seed(self.seed, step))
+    def _update(self, step: int, batch: TrainingBatch, rate: float) -> int:
+        """One step of the optimizer; gives the rows it was made of, in all processes."""
+        paddle.seed(_step_seed(self.seed, step, self.world.rank))
         for hook in self.hooks:
             hook.before_step(step)
         to_training(self.net, freeze_bn=self.recipe.freeze_bn)
         image = paddle.to_tensor(batch.image)
+        if self.averager is not None:
+            self.averager.start()
         with quick_depthwise(self.net, self.teacher):
             loss = self.loss(self.net(image), image, batch)
-        value = float(loss)
-        self._finite(value, "loss", step)
-        loss.backward()
+        value, rows = self._backward(loss, len(batch.refs), step)
         for hook in self.hooks:
             hook.after_backward(self.net, step)
         self._finite(self.optimizer.gradient_norm(), "gradient norm", step)
@@ -185,6 +201,19 @@ class _Run:
         self.progress.step, self.progress.last_loss = step, value
         for hook in self.hooks:
             hook.after_step(self.net, step, value)
+        return rows
+
+    def _backward(self, loss: paddle.Tensor, rows: int, step: int) -> tuple[float, int]:
+        """Gradients, and the loss and the rows they are of."""
+        value = float(loss)
+        if self.averager is None:
+            self._finite(value, "loss", step)
+            loss.backward()
+            return value, rows
+        loss.backward()
+        value, rows = self.averager.average(value, rows)
+        self._finite(value, "loss", step)  # NaN in one process is NaN in all: they stop alike
+        return value, rows
 
     def _finite(self, value: float, what: str, step: int) -> None:
         if math.isfinite(value):
@@ -223,7 +252,8 @@ class _Run:
     def _score(self, step: int) -> None:
         assert self.evaluate is not None
         self.net.eval()
-        metrics = {name: float(value) for name, value in self.evaluate().items()}
+        evaluate = self.evaluate
+        metrics = distributed.on_first(lambda: {name: float(value) for name, value in evaluate().items()})
         if self.main_indicator not in metrics:
             raise UsageError(
                 f"the evaluation gives {', '.join(metrics) or 'nothing'}, not {self.main_indicator!r}",
@@ -254,7 +284,8 @@ class _Run:
             if not np.isfinite(value).all():
                 self._finite(float("nan"), f"weight {key}", self.progress.step)
         if self.store is not None:
-            self.store.write(name, weights, self.optimizer.state(), self.progress)
+            if self.world.rank == 0:
+                self.store.write(name, weights, self.optimizer.state(), self.progress)
             self.saved_step = self.progress.step if name == LATEST else self.saved_step
         elif name == BEST:
             self.best = {key: value.copy() for key, value in weights.items()}
@@ -264,7 +295,9 @@ class _Run:
         name = LATEST if done.best_step is None else BEST
         holds = None if self.store is None else self.store.path(name)
         if done.best_step is not None and done.best_step != done.step:
+            distributed.barrier()  # rank 0 may still be writing them
             load_strict(self.net, self._best_weights(), where=BEST)
+        require_same_weights(self.net)
         return FitResult(
             done.step,
             done.best_metric,
@@ -289,9 +322,10 @@ class _Run:
         return self.best
 
 
-def _step_seed(seed: int, step: int) -> int:
-    """Random layers of a step depend on (seed, step) alone, so no generator state has to be saved."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])
+def _step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """Random layers of a step depend on (seed, step, rank) alone: no generator state has to be saved."""
+    parts = [seed, step] if rank == 0 else [seed, step, rank]
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 @contextmanager

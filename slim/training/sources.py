@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from slim.distributed import gather
+
 if TYPE_CHECKING:
     from slim.config import TrainRecipe
     from slim.data.dataset import TrainingData
@@ -64,7 +66,13 @@ def _pages(
 
 
 def tell_bad_lines(source: TrainBatches | PageBatches, progress: Reporter) -> None:
-    """Warn once about the lines that training had to leave out; quiet when there were none."""
+    """Warn once about the lines that training had to leave out, in any process; quiet when there were none.
+
+    Raises:
+        InputError: the processes together met more bad lines than one of them may.
+    """
+    for told in gather(source.tolerance.told()):
+        source.tolerance.join(told)
     counts = {name: count for name, count in source.tolerance.summary().items() if count}
     if counts:
         said = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
