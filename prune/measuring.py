@@ -13,6 +13,7 @@ from prune.groups import Group
 from prune.probe import LineProbe, Probe, ScoreProbe
 from prune.sensitivity import Keep, Sensitivity, measure
 from slim.artifact import write_json
+from slim.distributed import on_first
 from slim.errors import UsageError
 from slim.stage import StageContext, require_trained
 
@@ -41,7 +42,8 @@ def curves_for(
     """
     if section.sensitivities is not None:
         probe = None if section.max_drop is None else _probe(bundle, section, ctx)
-        return _given(bundle, section, ctx, every, groups, probe), probe
+        given = on_first(lambda: _given(bundle, section, ctx, every, groups, probe).to_json())
+        return Sensitivity.from_json(given, where=section.sensitivities), probe
     probe = _probe(bundle, section, ctx)
     return _measured(bundle, section, ctx, groups, keep, probe), probe
 

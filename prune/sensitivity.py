@@ -8,7 +8,7 @@ killed run goes on where it stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from prune.filters import kept_count
 from prune.groups import Group
 from prune.probe import Probe, Reading
 from slim.artifact import read_json, write_json
+from slim.distributed import Mailbox, claimed, is_first, on_first
 from slim.errors import ArtifactError
 from slim.progress import Reporter, Silent
 from slim.stage import require_trained
@@ -69,12 +70,11 @@ class Sensitivity:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; no time in it, so that a stopped and resumed run ends with the same bytes."""
-        curves = {name: [asdict(p) for p in points] for name, points in self.curves.items()}
         return {
             "version": VERSION,
             "key": dict(self.key),
             "baseline": self.baseline,
-            "curves": curves,
+            "curves": _plain(self.curves),
         }
 
     @classmethod
@@ -85,7 +85,7 @@ class Sensitivity:
                 f"sensitivity version is {data.get('version')!r}, this version reads {VERSION}", where=where
             )
         try:
-            curves = {name: [Point(**point) for point in points] for name, points in data["curves"].items()}
+            curves = _points(data["curves"])
             numbers = [v for points in curves.values() for p in points for v in (p.score, p.loss, p.shift)]
             if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
                 raise ValueError("a value is not a finite number")
@@ -108,6 +108,8 @@ def measure(
 ) -> Sensitivity:
     """Measure each group at each ratio, resuming ``path`` where it belongs to the same question.
 
+    Several processes (`slim.distributed`) share the groups; the result is that of one.
+
     Args:
         groups: those to measure (prunable ones).
         keep: which channels stay, by the criterion.
@@ -122,36 +124,78 @@ def measure(
     """
     progress = progress or Silent()
     key = {**key, "ratios": list(ratios), "probe": dict(probe.key), "refine": refine, "collapsed": collapsed}
-    known = _resume(path, key, progress)
+    known = on_first(lambda: _plain(_resume(path, key, progress)))
     base = probe.baseline()
     require_trained(base.score)
-    curves: dict[str, list[Point]] = dict(known.curves) if known else {}
+    curves = _points(known)
     result = Sensitivity(base.score, curves, key)
+    missing = [group for group in groups if group.name not in curves]
+
+    def made(group: Group) -> list[Point]:
+        points = _curve(group, probe, keep, ratios, base, collapsed)
+        _refine(points, group, probe, keep, base, refine)
+        return points
+
     with progress.task("sensitivity", len(groups)) as task:
-        for group in groups:
-            if group.name not in curves:
-                curves[group.name] = _curve(group, probe, keep, ratios, base, collapsed)
-                _refine(curves[group.name], group, probe, keep, base, refine)
-                if path is not None:
-                    write_json(path, result.to_json())
-            task.advance(1, group=group.name, loss=max((p.loss for p in curves[group.name]), default=0.0))
-    return result
+        task.advance(len(groups) - len(missing))
+        for group, points in _in_order(missing, made):
+            curves[group.name] = points
+            if path is not None:
+                write_json(path, result.to_json())
+            task.advance(1, group=group.name, loss=max((p.loss for p in points), default=0.0))
+    return Sensitivity(base.score, _points(on_first(lambda: _plain(curves))), key)
 
 
-def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Sensitivity | None:
+def _in_order(
+    groups: Sequence[Group], made: Callable[[Group], list[Point]]
+) -> Iterator[tuple[Group, list[Point]]]:
+    """Groups with their curves, in the order given; of several processes the first gets all of them.
+
+    Whoever is free measures the next group. A curve waits for those before it, so that the file that is
+    written on the way is one that a single process might have written.
+    """
+    box, own = Mailbox("curves"), claimed("groups", len(groups))
+    if not is_first():
+        for mine in own:
+            box.send([mine, [asdict(point) for point in made(groups[mine])]])
+        return
+    ready: dict[int, list[Point]] = {}
+    upto = 0
+    while upto < len(groups):
+        number = next(own, None)
+        if number is not None:
+            ready[number] = made(groups[number])
+        elif upto not in ready:
+            box.pause()
+        ready |= {other: [Point(**point) for point in points] for other, points in box.received()}
+        while upto in ready:
+            yield groups[upto], ready.pop(upto)
+            upto += 1
+
+
+def _plain(curves: Mapping[str, list[Point]]) -> dict[str, list[dict[str, Any]]]:
+    return {name: [asdict(point) for point in points] for name, points in curves.items()}
+
+
+def _points(curves: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[Point]]:
+    return {name: [Point(**point) for point in points] for name, points in curves.items()}
+
+
+def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Mapping[str, list[Point]]:
+    """Curves that an earlier run left in the file."""
     if path is None or not path.is_file():
-        return None
+        return {}
     try:
         found = Sensitivity.from_json(read_json(path), where=path)
     except ArtifactError as error:
         progress.warn(f"{error}; measuring again")
-        return None
+        return {}
     if dict(found.key) != dict(key):
         differing = sorted(k for k in {*found.key, *key} if found.key.get(k) != key.get(k))
         progress.info(f"{path} belongs to another {', '.join(differing)}; measuring again")
-        return None
+        return {}
     progress.info(f"{path} holds {len(found.curves)} groups already measured")
-    return found
+    return found.curves
 
 
 def _curve(

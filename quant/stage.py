@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from quant import grid, lstm, ptq, qat, rules, wrap
 from quant.qat import COLLAPSE
 from quant.scheme import QuantScheme
+from slim.distributed import on_first
 from slim.errors import InputError, UsageError
 from slim.stage import Check, StageContext, require_trained
 from slim.strict import load_strict
@@ -115,9 +116,10 @@ def checks(before: Bundle, after: Bundle, section: QuantSection) -> list[Check]:
 def _measure_start(before: Bundle, after: Bundle, scheme: QuantScheme, ctx: StageContext) -> QuantScheme:
     if ctx.score is None:
         return scheme
-    original = ctx.score(before)
+    score = ctx.score
+    original = on_first(lambda: score(before))
     require_trained(original)
-    calibrated = ctx.score(after)
+    calibrated = on_first(lambda: score(after))
     ctx.progress.info(f"float {original:.2f} points, calibrated {calibrated:.2f} points")
     if calibrated < COLLAPSE * original:
         ctx.progress.warn(
@@ -150,7 +152,8 @@ def _train(
     tell_bad_lines(source, ctx.progress)
     if ctx.score is None:
         return trained
-    final, calibrated = ctx.score(work), scheme.metrics["calibrated"]
+    score = ctx.score
+    final, calibrated = on_first(lambda: score(work)), scheme.metrics["calibrated"]
     ctx.progress.info(f"after training {final:.2f} points")
     if final >= calibrated:
         return trained.with_metrics(final=final)

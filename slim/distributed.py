@@ -34,7 +34,7 @@ RANK, SIZE = "PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"
 _BACKEND = "PADDLE_DISTRI_BACKEND"
 # Seconds between two questions to the store: first and most, while a process waits for the others.
 _SOON, _SELDOM = 0.0005, 0.05
-# Seconds that a process whose work failed stays, so that the others can say so too before they are ended.
+# Seconds at most that a process whose work failed stays, so that the others can say so before they are ended.
 _FAREWELL = 10.0
 
 
@@ -269,7 +269,11 @@ class _Group:
             while self.add("slim/gone", 0) < self.size and time.monotonic() < end:
                 time.sleep(_SELDOM)
         except StageFailed:  # rank 0, and the store with it, is gone: nobody is left to be told
-            return
+            pass
+        if self.rank:
+            # The launcher ends everybody at the first that exits, and answers with the exit code of rank 0,
+            # which must be that of the error and not of the launcher's signal: rank 0 leaves first.
+            time.sleep(_FAREWELL)
 
     def close(self) -> None:
         self.add("slim/gone", 1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slim import artifact
+from slim import artifact, distributed
 from slim.errors import UsageError
 from slim.pipeline.costing import FileCosts
 from slim.pipeline.stages import Job, StageResult, described, job_for
@@ -61,6 +62,9 @@ def prune(
     with job_for("prune", config, section, model, out, seed, strict, progress) as plain:
         job = _with_costs(plain)
         done = _all_rounds(job, plot)
+        distributed.barrier()  # what the work folder holds has been read by all
+        if not distributed.is_first():
+            return StageResult("prune", job.dest, done.checks, {})
         rows = by_layer(job.before.net, done.model.net, done.model.spec.input.shape)
         progress.info(f"before and after by layer\n{layers_text(rows)}")
         facts = {"plan": composed_rows(done.model.cuts[len(job.before.cuts) :]), "layers": rows}
@@ -96,13 +100,15 @@ def _all_rounds(job: Job, plot: Path | None) -> _Done:
         seed = job.context.seed + number - 1  # or each round would train on the batches of the first
         context = replace(job.context, work=_work(job, number), teacher=teacher, seed=seed)
         done = _round(replace(job, before=done.model, context=context), goal, done)
-        if plot is not None and number == 1:
+        if plot is not None and number == 1 and distributed.is_first():
             stage.plot(job.before, context.work, plot)
     if not done.cut:
         raise UsageError("no round removes a channel", where="Prune.rounds", remedy="use fewer rounds")
     if rounds > 1:
         equal = [check for check in done.checks if check.unit == "abs"]
-        budgets = stage.budget_checks(done.model, job.section, job.context, Goal(job.before))
+        budgets = _on_first(
+            lambda: stage.budget_checks(done.model, job.section, job.context, Goal(job.before))
+        )
         done = replace(done, checks=equal + budgets)
         StageResult("prune", job.dest, done.checks, {}).require()
     return done
@@ -122,15 +128,25 @@ def _round(job: Job, goal: Goal, done: _Done) -> _Done:
         job.context.progress.info(f"round {goal.number}: the rounds before went this far already")
         return done
     pruned = stage.apply(job.before, plan)
-    checks = stage.checks(job.before, pruned, job.section, job.context, goal)
+    checks = _on_first(lambda: stage.checks(job.before, pruned, job.section, job.context, goal))
     StageResult("prune", job.dest, checks, {}).require()
-    _keep_plan(job, plan)
+    if distributed.is_first():
+        _keep_plan(job, plan)
     cut = pruned.sha256()
     steps = done.steps + _recover(pruned, job.section, job)
     found = _Done(pruned, cut, steps, checks)
-    if goal.rounds > 1:
+    if goal.rounds > 1 and distributed.is_first():
         _finish_round(job, found)
     return found
+
+
+def _on_first(make: Callable[[], list[Check]]) -> list[Check]:
+    """Checks of one process for all: files are made and timed for them."""
+    return [Check(*check) for check in distributed.on_first(lambda: _plain(make()))]
+
+
+def _plain(checks: Sequence[Check]) -> list[list[Any]]:
+    return [[c.name, c.value, c.bound, c.unit, c.relation] for c in checks]
 
 
 def _work(job: Job, number: int) -> Path:
@@ -145,7 +161,7 @@ def _finish_round(job: Job, done: _Done) -> None:
         "key": _key(job),
         "cut": done.cut,
         "steps": done.steps,
-        "checks": [[c.name, c.value, c.bound, c.unit, c.relation] for c in done.checks],
+        "checks": _plain(done.checks),
     }
     with artifact.writing(job.context.work / ROUND) as tmp:
         save(done.model, tmp)
@@ -163,14 +179,20 @@ def _finished(job: Job) -> _Done | None:
     from slim.bundle import from_artifact
 
     folder = job.context.work / ROUND
-    if not (folder / artifact.MANIFEST).is_file():
-        return None
-    facts = artifact.read_manifest(folder).facts
-    if facts.get("key") != _key(job):
+    # Asked in one process: the first may be about to write it while another comes by.
+    facts = distributed.on_first(lambda: _facts(folder, job))
+    if facts is None:
         return None
     job.context.progress.info(f"{folder} holds this round")
     model = replace(from_artifact(folder), source=job.before.source)
     return _Done(model, facts["cut"], facts["steps"], [Check(*check) for check in facts["checks"]])
+
+
+def _facts(folder: Path, job: Job) -> dict[str, Any] | None:
+    if not (folder / artifact.MANIFEST).is_file():
+        return None
+    facts = dict(artifact.read_manifest(folder).facts)
+    return facts if facts.get("key") == _key(job) else None
 
 
 def _with_costs(job: Job) -> Job:
@@ -186,12 +208,19 @@ def _planned(job: Job, goal: Goal) -> PrunePlan:
     from prune.plan import PrunePlan
 
     path = job.context.work / PLAN
-    if path.is_file():
-        saved = artifact.read_json(path)
-        if saved.get("key") == _key(job):
-            job.context.progress.info(f"{path} holds the plan already made")
-            return PrunePlan.from_json(saved["plan"], where=str(path))
+    saved = distributed.on_first(lambda: _saved_plan(path, job))
+    if saved is not None:
+        job.context.progress.info(f"{path} holds the plan already made")
+        return PrunePlan.from_json(saved, where=str(path))
     return stage.plan(job.before, job.section, job.context, goal)
+
+
+def _saved_plan(path: Path, job: Job) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    saved = artifact.read_json(path)
+    plan: dict[str, Any] | None = saved["plan"] if saved.get("key") == _key(job) else None
+    return plan
 
 
 def _keep_plan(job: Job, plan: PrunePlan) -> None:

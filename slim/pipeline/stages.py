@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slim import artifact, zoo
+from slim import artifact, distributed, zoo
 from slim.errors import GateFailed, InputError
 from slim.locking import held
 from slim.pipeline import lineage
@@ -148,6 +148,8 @@ def quant(
             require_lines(job.before.spec.kind, "the accuracy search (Quant.max_drop, Quant.analyze)")
         scheme = stage.plan(job.before, section, job.context)
         quantized = stage.apply(job.before, scheme, section, job.context)
+        if not distributed.is_first():  # what follows is one process's: files are made, scored and written
+            return StageResult("quant", job.dest, [], {})
         files: list[Path] = []
         facts: dict[str, Any] = {}
         if section.max_drop is not None or section.analyze:
@@ -196,7 +198,8 @@ def job_for(
     progress: Reporter,
 ) -> Iterator[Job]:
     dest = out or config.out_folder / name
-    artifact.require_writable(dest)
+    if distributed.is_first():
+        artifact.require_writable(dest)
     with held(work_folder(dest), progress):
         yield _opened(name, config, section, model, dest, seed, strict, progress)
 
