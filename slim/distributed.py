@@ -35,7 +35,7 @@ _BACKEND = "PADDLE_DISTRI_BACKEND"
 # Seconds between two questions to the store: first and most, while a process waits for the others.
 _SOON, _SELDOM = 0.0005, 0.05
 # Seconds at most that a process whose work failed stays, so that the others can say so before they are ended.
-_FAREWELL = 10.0
+_FAREWELL = 30.0
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,8 @@ def claimed(topic: str, count: int) -> Iterator[int]:
     Each process must call it for the same topics in the same order.
     """
     if (group := _group()) is None:
-        yield from range(count)
-        return
-    key = group.key(topic)
-    while (number := group.add(key, 1) - 1) < count:
-        group.require_well()
-        yield number
+        return iter(range(count))
+    return group.claimed(group.key(topic), count)  # the key now: a generator would take it at its first item
 
 
 class Mailbox:
@@ -187,21 +183,10 @@ def close() -> None:
 class _Group:
     """The processes of one launch, connected."""
 
-    def __init__(self, found: World) -> None:
-        os.environ.setdefault(_BACKEND, "gloo")
-        import paddle.distributed
-        from paddle.base import core
-
-        self.rank, self.size = found.rank, found.size
+    def __init__(self, found: World, store: Any) -> None:
+        """``store``: Paddle's, with ``add(key, int) -> int``, ``set(key, bytes)``, ``get(key) -> bytes``."""
+        self.rank, self.size, self._store = found.rank, found.size, store
         self._keys = self._meetings = 0
-        try:
-            paddle.distributed.init_parallel_env()
-            self._store = core.create_or_get_global_tcp_store()
-        except Exception as error:
-            raise StageFailed(
-                f"process {self.rank} of {self.size} cannot reach the others ({_short(error)})",
-                remedy="start all of them with python -m paddle.distributed.launch",
-            ) from error
 
     def key(self, topic: str) -> str:
         """A name in the store that no other call has, the same in every process."""
@@ -248,6 +233,11 @@ class _Group:
         self.wait(f"{key}/there", 1)
         answer: T = self.take(key)
         return answer
+
+    def claimed(self, key: str, count: int) -> Iterator[int]:
+        while (number := self.add(key, 1) - 1) < count:
+            self.require_well()
+            yield number
 
     def sum_into(self, buffer: Any) -> None:
         import paddle.distributed
@@ -297,8 +287,24 @@ def _group() -> _Group | None:
     """The connected processes, connected on first use; None where there is only one."""
     global _started
     if _started is None and (found := world()).size > 1:
-        _started = _Group(found)
+        _started = _Group(found, _connected(found))
     return _started
+
+
+def _connected(found: World) -> Any:
+    """Paddle's store, with gloo ready behind it."""
+    os.environ.setdefault(_BACKEND, "gloo")
+    import paddle.distributed
+    from paddle.base import core
+
+    try:
+        paddle.distributed.init_parallel_env()
+        return core.create_or_get_global_tcp_store()
+    except Exception as error:
+        raise StageFailed(
+            f"process {found.rank} of {found.size} cannot reach the others ({_short(error)})",
+            remedy="start all of them with python -m paddle.distributed.launch",
+        ) from error
 
 
 def _short(error: Exception) -> str:

@@ -63,6 +63,7 @@ STEPS = "test_ci_runs_every_step_and_closes_with_the_test_runners_line"
 SAYS = "test_the_command_says_what_it_did_and_keeps_what_is_there"
 FONTS = "tests/synth/test_language.py::test_no_box_is_drawn_and_each_text_has_its_font"
 BENCHMARKS = "tests/docs/test_commands.py::test_benchmarks_parse"
+LAUNCH = "tests/distributed/test_stages.py::test_two_processes_prune_as_one"
 ELSEWHERE: dict[str, str] = {
     "make (format|reference|test-slow).*": "tests/docs/test_commands.py::test_make_knows_the_targets",
     "(make (install|quality|test|demo)( ARGS=.*)?|bash .ci/run)": f"{CI}{STEPS}",
@@ -72,6 +73,7 @@ ELSEWHERE: dict[str, str] = {
     "slim import model.onnx .*": f"{ONNX}test_weights_come_back_from_onnx",
     "slim quant .* --model inference/ --mode ptq": f"{PADDLE}test_quant_takes_a_bare_inference_folder",
     "slim synth .* --fonts my_fonts": FONTS,
+    "python -m paddle.distributed.launch .*": LAUNCH,
     "make bench.*": "tests/benchmarks/test_peers.py::test_a_quick_run_of_all",
     "OMP_NUM_THREADS=1 python -m benchmarks.*": BENCHMARKS,
     "(LITE=|\\$NDK|adb ).*": "tests/export/test_on_device.py::test_right_answers_pass",
