@@ -102,12 +102,12 @@ def on_first(make: Callable[[], T]) -> T:
 
 
 def require_equal(value: str, what: str) -> None:
-    """Raise StageFailed where the processes have different values; ``what`` are they?"""
+    """Raise StageFailed where ``value`` is not the same in all processes; ``what`` is it of?"""
     found = gather(value)
     if len(set(found)) > 1:
         said = ", ".join(f"rank {rank}: {text[:12]}" for rank, text in enumerate(found))
         raise StageFailed(
-            f"{what} differ between the processes ({said})",
+            f"{what}: differs between the processes ({said})",
             remedy="start every process with the same command, files and package versions",
         )
 

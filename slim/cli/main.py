@@ -13,7 +13,7 @@ import click
 from slim import distributed
 from slim.cli import common
 from slim.cli.app import app
-from slim.errors import InputError, SlimError, StageFailed
+from slim.errors import InputError, SlimError, StageFailed, UsageError
 from slim.shadow import check_shadowing
 
 INTERRUPTED = 130
@@ -99,6 +99,14 @@ def _click_line(error: click.ClickException) -> str:
     return text.rstrip(".") + hint
 
 
+def _speaks() -> bool:
+    """Whether this is the process whose stdout counts; one that cannot tell speaks."""
+    try:
+        return distributed.is_first()
+    except UsageError:
+        return True
+
+
 def _interrupted(as_json: bool, error: BaseException | None = None) -> int:
     line = "interrupted; run the same command again to go on where it can be resumed"
     return _fail(line, INTERRUPTED, as_json, error)
@@ -106,7 +114,7 @@ def _interrupted(as_json: bool, error: BaseException | None = None) -> int:
 
 def _fail(line: str, code: int, as_json: bool, error: BaseException | None = None) -> int:
     """Say it here, and to the other processes of the run what they shall end with."""
-    if as_json and not common.emitted and os.environ.get(distributed.RANK, "0") == "0":
+    if as_json and not common.emitted and _speaks():
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
     print(f"slim: {line}", file=sys.stderr, flush=True)
     if error is not None:

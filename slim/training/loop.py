@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +22,7 @@ from slim.training.checkpoints import BEST, LATEST, Arrays, Checkpoints, Progres
 from slim.training.depthwise import quick_depthwise
 from slim.training.hooks import BatchSource, FitResult, Hook, TrainingBatch
 from slim.training.identity import identity_of
+from slim.training.interrupts import interrupts_wait
 from slim.training.losses import TrainingLoss
 from slim.training.norm import quiet_norms, to_training
 from slim.training.optim import Optimizer, rate_at
@@ -116,9 +114,8 @@ class _Run:
         if out is not None:
             identity = identity_of(net, recipe, batches, kind, main_indicator, teacher, seed)
             self.store = Checkpoints(out, identity)
-            distributed.require_equal(
-                json.dumps(identity, default=str), "recipe, data, seed or start weights"
-            )
+            for part, value in identity.items():
+                distributed.require_equal(str(value), part)
 
     @property
     def steps(self) -> int:
@@ -167,7 +164,7 @@ class _Run:
         source = self.batches.iterate(done, self.steps)
         with closing(cast("Generator[TrainingBatch, None, None]", source)):
             for step, batch in enumerate(source, start=done + 1):
-                with _interrupts_wait():
+                with interrupts_wait():
                     self._one_step(step, batch, task)
                 self._evaluate_and_save(step)
 
@@ -261,7 +258,7 @@ class _Run:
                 remedy="name one of them",
             )
         self._finite(metrics[self.main_indicator], self.main_indicator, step)
-        with _interrupts_wait():
+        with interrupts_wait():
             self._keep_score(step, metrics)
         for hook in self.hooks:
             hook.on_eval(step, metrics)
@@ -326,32 +323,3 @@ def _step_seed(seed: int, step: int, rank: int = 0) -> int:
     """Random layers of a step depend on (seed, step, rank) alone: no generator state has to be saved."""
     parts = [seed, step] if rank == 0 else [seed, step, rank]
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C inside the block takes effect at its end: half a step cannot be resumed.
-
-    A second Ctrl-C takes effect at once. Only the main thread, with Python's own handler, is changed.
-    """
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
-    if not ours:
-        yield
-        return
-    pressed = threading.Event()
-
-    def remember(number: int, frame: Any) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
-        pressed.set()
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed.is_set():
-        raise KeyboardInterrupt

@@ -177,7 +177,9 @@ def test_a_store_that_is_gone_is_one_line(in_processes: In, store: Store) -> Non
 
 def test_different_values_are_refused(in_processes: In) -> None:
     errors = in_processes(2, lambda: distributed.require_equal(f"abc{rank()}", "weights"))
-    assert all("weights differ between the processes (rank 0: abc0, rank 1: abc1)" in str(e) for e in errors)
+    assert all(
+        "weights: differs between the processes (rank 0: abc0, rank 1: abc1)" in str(e) for e in errors
+    )
     assert in_processes(1, lambda: distributed.require_equal("a", "weights")) == [None]
 
 
