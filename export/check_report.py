@@ -108,9 +108,9 @@ def nominal_shape(spec: ModelSpec) -> tuple[int, int, int, int]:
 
 
 def cost_of(bundle: Bundle) -> Cost:
-    """Parameters and multiply-adds of the float net behind a bundle: quantizers are not counted."""
+    """Parameters and multiply-adds of the float net behind a bundle, for the input every stage counts."""
     net = bundle.net if bundle.scheme is None else replace(bundle, scheme=None).clone().net
-    return count(net, nominal_shape(bundle.spec)[1:])
+    return count(net, bundle.spec.input.shape)
 
 
 def drop(report: CheckReport, name: str) -> PairedDrop:
