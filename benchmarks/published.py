@@ -102,7 +102,7 @@ def bundle_of(row: Published, seed: int) -> Bundle:
         return from_checkpoint(spec, find(WEIGHTS[row.name]).path)
     paddle.seed(seed)
     net = build_net(spec.arch, spec.classes)
-    settle(net, _shape(spec), seed)
+    settle(net, spec.input.shape, seed)
     return Bundle(spec, net, source="random weights")
 
 
@@ -123,10 +123,6 @@ def settle(net: Any, shape: Sequence[int], seed: int) -> None:
     for layer, rate in zip(norms, rates, strict=True):
         layer._momentum = rate
     net.eval()
-
-
-def _shape(spec: ModelSpec) -> tuple[int, int, int]:
-    return (3, PAGE, PAGE) if spec.kind == "det" else spec.input.shape
 
 
 def _compressed(model: Bundle, folder: Path, found: Walked, progress: Reporter, seed: int) -> Bundle:
