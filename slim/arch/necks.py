@@ -40,7 +40,8 @@ class SequenceEncoder(nn.Layer):
             )
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        if x.shape[2] != 1:
+        # Not while a program is traced: Paddle would wrap the message into a page of code.
+        if paddle.in_dynamic_mode() and x.shape[2] != 1:
             raise UnsupportedModel(
                 f"the backbone leaves maps {x.shape[2]} pixels high, a sequence needs 1",
                 where="Architecture.Backbone",
