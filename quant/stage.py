@@ -73,9 +73,9 @@ def apply(bundle: Bundle, scheme: QuantScheme, section: QuantSection, ctx: Stage
 def weighed(bundle: Bundle, section: QuantSection) -> Bundle:
     """A model whose file is as large as the one ``apply`` leads to, made without data.
 
-    Bytes depend on which layers are quantized, not on their ranges. A net that is cut too far to be calibrated
-    (a gate that has closed has no range) can be weighed all the same. Each layer gets a clip of its own, since a
-    file holds equal scales once: with equal ones it was 2,456 bytes too small.
+    Bytes depend on which layers are quantized, not on their ranges. A net that is cut too far to be
+    calibrated (a gate that has closed has no range) can be weighed all the same. Each layer gets a clip of
+    its own, since a file holds equal scales once: with equal ones it was 2,456 bytes too small.
 
     Raises:
         As `plan`.
