@@ -74,4 +74,4 @@ def test_sensitivity_of_a_detector_is_measured_on_pages(
     assert run(["prune", "--out", str(tmp_path / "p"), *given(pages, *asked)]) == 0
     curves = json.loads((tmp_path / "p" / "sensitivity.json").read_text())
     assert curves["key"]["probe"]["images"] == 2 and len(curves["curves"]) > 10
-    assert "hmean" in capsys.readouterr().err
+    assert "hmean" in capsys.readouterr().out
