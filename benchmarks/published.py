@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slim.pipeline.published import MIB
 from slim.progress import Reporter, Silent
 from slim.zoo.table import PUBLISHED, Published
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from slim.spec import ModelSpec
     from slim.stage import Check
 
-MIB = 1 << 20
 RATIO = 0.1  # of the channels of each group
 STEPS, BATCH, IMAGES = 2, 2, 4
 PAGE = 64  # side of a noise page and of what a detector is trained on

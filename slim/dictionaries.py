@@ -125,18 +125,29 @@ def read_dictionary(path: Path) -> tuple[str, ...]:
     return tuple(entries)
 
 
-def _lines(path: Path) -> list[str]:
+def read_text(path: Path, what: str, most: int, *, smaller: str | None = None) -> str:
+    """A UTF-8 file of at most ``most`` bytes, without the mark some editors put first.
+
+    Args:
+        what: names the file in errors. smaller: what to do about one that is too large.
+    Raises:
+        InputError: missing, too large or not UTF-8.
+    """
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"dictionary cannot be read ({error.strerror})", where=path) from error
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"dictionary is larger than {MAX_BYTES} bytes", where=path)
+        raise InputError(f"{what} cannot be read ({error.strerror})", where=path) from error
+    if len(raw) > most:
+        raise InputError(f"{what} is larger than {most} bytes", where=path, remedy=smaller)
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"dictionary is not UTF-8 text (byte {error.start})", where=path) from error
+        raise InputError(f"{what} is not UTF-8 text (byte {error.start})", where=path) from error
+
+
+def _lines(path: Path) -> list[str]:
+    text = read_text(path, "dictionary", MAX_BYTES)
     if "\0" in text:
         raise InputError("dictionary is a binary file", where=path)
     # Only "\n" ends an entry: str.splitlines would also split at characters that may be entries.

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from slim.dictionaries import read_text
 from slim.errors import InputError
 from slim.synth.scripts import JOINERS, draws_nothing, is_mark
 
@@ -23,7 +24,7 @@ def read_corpus(path: Path, longest: int) -> list[str]:
         InputError: missing, too large, not UTF-8, without a text, or with too many.
     """
     texts: dict[str, None] = {}
-    for line in _text(path).split("\n"):
+    for line in read_text(path, "corpus", MAX_BYTES, smaller="give fewer lines").split("\n"):
         texts.update(dict.fromkeys(_cut(_clean(line), longest)))
         if len(texts) > MAX_TEXTS:
             raise InputError(
@@ -32,20 +33,6 @@ def read_corpus(path: Path, longest: int) -> list[str]:
     if not texts:
         raise InputError("corpus holds no text", where=path, remedy="write one text a line")
     return list(texts)
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"corpus cannot be read ({error.strerror})", where=path) from error
-    if len(raw) > MAX_BYTES:
-        raise InputError(f"corpus is larger than {MAX_BYTES} bytes", where=path, remedy="give fewer lines")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"corpus is not UTF-8 text (byte {error.start})", where=path) from error
 
 
 def _clean(line: str) -> str:

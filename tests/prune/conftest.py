@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 import paddle
 import pytest
 from paddle import nn
 
+from benchmarks.published import settle
 from prune.groups import Group, find_groups
 from slim.arch import build_net
 from slim.bundle import Bundle, complete_lstm_names
@@ -101,19 +101,9 @@ def make_net(name: str) -> nn.Layer:
         path = find(WEIGHTS[name]).path
         load_strict(net, complete_lstm_names(read_pdparams(path)), where=path)
     else:
-        _settle(net, SHAPES[name])
+        settle(net, SHAPES[name], seed=0)
     net.eval()
     return net
-
-
-def _settle(net: nn.Layer, shape: tuple[int, int, int]) -> None:
-    x = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype("float32")
-    for layer in net.sublayers():
-        if isinstance(layer, nn.BatchNorm2D):
-            layer._momentum = 0.0
-    net.train()
-    with paddle.no_grad():
-        net(paddle.to_tensor(x))
 
 
 def make_bundle(name: str) -> Bundle:
