@@ -190,6 +190,8 @@ def workers(
         os.environ.clear()
         os.environ.update(before)
         for worker in found:
-            worker.pipe.close()
-            worker.process.terminate()
-            worker.process.join(5)
+            worker.pipe.close()  # which ends it, once it has finished what it was asked
+        for worker in found:
+            worker.process.join(1)
+            worker.process.kill()  # not SIGTERM: Paddle's handler of it may wait for ever for a lock
+            worker.process.join()

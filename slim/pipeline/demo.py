@@ -18,6 +18,8 @@ from slim.progress import Reporter
 
 # The data sets are the same for every --seed: results of different seeds stay comparable.
 _DATA_SEED = 2021
+_PATIENCE = 10.0
+"""Seconds that an interrupted stage may take to write its checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,18 @@ def relay(command: list[str], say: Callable[[str], None]) -> tuple[str, int]:
             code = child.wait()
         finally:
             if child.poll() is None:
-                child.terminate()
-                child.wait()
+                _end(child)
         answer.seek(0)
         return answer.read(), code
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _overrides(data: Path) -> list[str]:
