@@ -63,6 +63,19 @@ def test_int8_model(exported_int8: Exported) -> None:
     assert arm.bytes <= 205_000
 
 
+def test_a_model_weighed_without_data_weighs_what_its_export_does(
+    exported_int8: Exported, cls_bundle: Bundle, tmp_path: Path
+) -> None:
+    """`Prune.nb_bytes` cuts by it. With equal clips the file came out 2,456 bytes too small."""
+    from quant.stage import weighed
+    from slim.config import ExportSection, QuantSection
+    from slim.pipeline.exporting import one_nb
+
+    light = weighed(cls_bundle, QuantSection(mode="ptq"))
+    found = one_nb(light, ExportSection(), tmp_path / "weighed.nb").bytes
+    assert abs(found - exported_int8.result.files["arm"].bytes) < 300  # bytes: some real scales are equal
+
+
 def test_rec_keeps_the_lstm_float_in_float_models(exported_rec: Exported) -> None:
     arm = exported_rec.result.files["arm"]
     assert set(arm.bytes_by_dtype) == {"float32"} and arm.kernels["rnn"] == {"float": 1}
