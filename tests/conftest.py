@@ -28,6 +28,17 @@ def checkout() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session")
+def few_lines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 training, 16 evaluation and 16 calibration lines for the classifier."""
+    from slim.progress import Silent
+    from slim.synth import synthesize
+
+    folder = tmp_path_factory.mktemp("few lines") / "cls"
+    synthesize("cls", folder, {"train": 32, "eval": 16, "calib": 16}, 3, None, Silent())
+    return folder
+
+
 HUGE = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from slim.config.read import parse_yaml
@@ -85,3 +86,20 @@ def _step(here: Any, part: str, path: list[str | int]) -> str | int:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def data_overrides(folder: Path) -> list[str]:
+    """What points a recipe at a data set that `slim synth` wrote, wherever it is.
+
+    >>> data_overrides(Path("it's here"))[0]
+    "Train.dataset.data_dir='it''s here'"
+    """
+    found = []
+    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
+        found.append(f"{section}.dataset.data_dir={_quoted(folder)}")
+        found.append(f"{section}.dataset.label_file_list=[{_quoted(folder / f'{name}.txt')}]")
+    return found
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"

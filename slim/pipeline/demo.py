@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slim.artifact import MANIFEST, verify
+from slim.config.overrides import data_overrides
 from slim.errors import StageFailed
 from slim.progress import Reporter
 
@@ -61,7 +62,7 @@ def _run(job: Job, out: Path, fresh: bool, seed: int, progress: Reporter) -> dic
 
     data = out / "data" / job.task
     _data(job, data, progress)
-    config = load_config(find_config(job.config), _overrides(data), notices=progress.info)
+    config = load_config(find_config(job.config), data_overrides(data), notices=progress.info)
     folder = out / config.name
     return run_recipe(config, model=None, out=folder, targets=None, fresh=fresh, seed=seed, progress=progress)
 
@@ -109,19 +110,6 @@ def _end(child: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _overrides(data: Path) -> list[str]:
-    """Point a demo recipe at its data set, wherever it is."""
-    found = []
-    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-        found.append(f"{section}.dataset.data_dir={_yaml(data)}")
-        found.append(f"{section}.dataset.label_file_list=[{_yaml(data / f'{name}.txt')}]")
-    return found
-
-
-def _yaml(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _data(job: Job, folder: Path, progress: Reporter) -> None:

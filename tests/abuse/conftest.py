@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slim.progress import Silent
-from slim.synth import synthesize
+from slim.config.overrides import data_overrides
 
 MODEL = "zoo:ch_ppocr_mobile_v2.0_cls"
 FEW = [
@@ -97,15 +96,9 @@ class Slim:
 
 
 @pytest.fixture(scope="session")
-def slim(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Slim:
+def slim(checkout: Path, few_lines: Path) -> Slim:
     """`slim` with 32 training, 16 evaluation and 16 calibration lines."""
-    folder = tmp_path_factory.mktemp("few lines") / "cls"
-    synthesize("cls", folder, {"train": 32, "eval": 16, "calib": 16}, 3, None, Silent())
-    data = []
-    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-        data.append(f"{section}.dataset.data_dir='{folder}'")
-        data.append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
-    return Slim(checkout, tuple(data))
+    return Slim(checkout, tuple(data_overrides(few_lines)))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from slim.artifact import verify
-from slim.progress import Silent
-from slim.synth import synthesize
+from slim.config.overrides import data_overrides
 
 MODEL = "zoo:ch_ppocr_mobile_v2.0_cls"
 FEW = [
@@ -35,15 +34,9 @@ SOON = 60
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def data(few_lines: Path) -> list[str]:
     """Overrides that point the recipe cls/cls_demo at a few rendered lines."""
-    folder = tmp_path_factory.mktemp("few lines") / "cls"
-    synthesize("cls", folder, {"train": 32, "eval": 16, "calib": 16}, 3, None, Silent())
-    found = []
-    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-        found.append(f"{section}.dataset.data_dir='{folder}'")
-        found.append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
-    return found
+    return data_overrides(few_lines)
 
 
 def _stage(command: str, out: Path, *overrides: str) -> list[str]:

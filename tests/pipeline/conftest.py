@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from slim.config.overrides import data_overrides
 from slim.progress import Silent
 from slim.synth import synthesize
 
@@ -25,10 +26,4 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def overrides(lines: dict[str, Path]) -> dict[str, list[str]]:
     """Per task: overrides that make a recipe use those lines."""
-    found: dict[str, list[str]] = {}
-    for task, folder in lines.items():
-        found[task] = []
-        for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-            found[task].append(f"{section}.dataset.data_dir='{folder}'")
-            found[task].append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
-    return found
+    return {task: data_overrides(folder) for task, folder in lines.items()}

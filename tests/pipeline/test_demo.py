@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from slim.config import find_config, load_config
-from slim.pipeline.demo import JOBS, _overrides, relay
+from slim.config.overrides import data_overrides
+from slim.pipeline.demo import JOBS, relay
 from slim.resources import configs_root
 
 
@@ -22,7 +23,7 @@ def test_the_recipes_name_the_demos_own_folders() -> None:
 
     for job in JOBS:
         plain = load_config(find_config(job.config))
-        pointed = load_config(find_config(job.config), _overrides(Path("output/demo/data") / job.task))
+        pointed = load_config(find_config(job.config), data_overrides(Path("output/demo/data") / job.task))
         assert plain.resolved() == pointed.resolved()
         assert plain.out_folder == Path("output/demo") / plain.name
     assert configs_root().is_dir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from slim.cli.main import run
+from slim.config.overrides import data_overrides
 from slim.evaluate import read_predictions
 from slim.progress import Silent
 from slim.synth import synthesize
@@ -34,11 +35,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def given(pages: Path, *more: str) -> list[str]:
-    found = []
-    for section, name in (("Train", "train"), ("Eval", "eval"), ("Calibration", "calib")):
-        found.append(f"{section}.dataset.data_dir='{pages}'")
-        found.append(f"{section}.dataset.label_file_list=['{pages / name}.txt']")
-    return ["-c", "det/en_synthetic_det_small", "-o", *SHORT, *found, *more]
+    return ["-c", "det/en_synthetic_det_small", "-o", *SHORT, *data_overrides(pages), *more]
 
 
 @pytest.mark.slow

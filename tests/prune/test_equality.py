@@ -21,16 +21,11 @@ from slim.arch.cost import count
 from slim.arch.cuts import apply_cuts
 from slim.errors import StageFailed
 
+from .conftest import SHAPES
+
 Make = Callable[[str], nn.Layer]
 Groups = Callable[[str], tuple[Group, ...]]
 NAMES = ("cls", "rec", "det_mv3", "det_res18", "layers")
-SHAPES = {
-    "cls": (3, 48, 192),
-    "rec": (3, 32, 96),
-    "det_mv3": (3, 64, 64),
-    "det_res18": (3, 64, 64),
-    "layers": (3, 32, 64),
-}
 
 
 @dataclass

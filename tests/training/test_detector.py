@@ -11,6 +11,7 @@ from slim.arch import build_net
 from slim.bundle import Bundle
 from slim.cli.main import run
 from slim.config import TrainRecipe
+from slim.config.overrides import data_overrides
 from slim.data.dataset import open_dataset
 from slim.evaluate import evaluate
 from slim.spec import InputSpec, ModelSpec
@@ -90,9 +91,7 @@ def test_commands_train_and_score(pages, tmp_path, capsys):
         "Global.epoch_num=1",
         f"Global.save_model_dir={tmp_path}",
     ]
-    for section, name in (("Train", "train"), ("Eval", "eval")):
-        changes.append(f"{section}.dataset.data_dir='{pages}'")
-        changes.append(f"{section}.dataset.label_file_list=['{pages / name}.txt']")
+    changes += [change for change in data_overrides(pages) if not change.startswith("Calibration")]
     args = ["-c", "det/en_synthetic_det", "-o", *changes]
     assert run(["train", *args, "--json"]) == 0
     trained = json.loads(capsys.readouterr().out)
