@@ -260,7 +260,7 @@ class _Group:
                 time.sleep(_SELDOM)
         except StageFailed:  # rank 0, and the store with it, is gone: nobody is left to be told
             pass
-        if self.rank:
+        if self.rank and not isinstance(error, KeyboardInterrupt):
             # The launcher ends everybody at the first that exits, and answers with the exit code of rank 0,
             # which must be that of the error and not of the launcher's signal: rank 0 leaves first.
             time.sleep(_FAREWELL)

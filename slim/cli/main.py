@@ -7,11 +7,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
 from slim import distributed
-from slim.cli import common
+from slim.cli import common, terminate
 from slim.cli.app import app
 from slim.errors import InputError, SlimError, StageFailed, UsageError
 from slim.shadow import check_shadowing
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    terminate.as_interrupt()
     code = run(args)
     try:
         sys.stdout.flush()
@@ -63,6 +65,8 @@ def run(args: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except OSError as error:  # a full disk, a folder that became read-only: the machine, not a bug of ours
+        if _was_interrupted(error):
+            return _interrupted(as_json, KeyboardInterrupt())
         told = _of_machine(error)
         return _fail(str(told), told.exit_code, as_json, told)
     except Exception as error:  # a bug of ours: still one line, the traceback on request
@@ -75,15 +79,20 @@ def run(args: Sequence[str]) -> int:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """Whether a Ctrl-C is behind an error: one that falls into Paddle's import comes out as ImportError.
+    """Whether a Ctrl-C is behind an error.
+
+    One that falls into Paddle's import comes out as ImportError, one in a backward function that Paddle
+    calls as an OSError in words.
 
     >>> _was_interrupted(ImportError("paddle"))
     False
+    >>> _was_interrupted(OSError("(External) KeyboardInterrupt: <EMPTY MESSAGE>"))
+    True
     """
     seen: BaseException | None = error
     while seen is not None and not isinstance(seen, KeyboardInterrupt):
         seen = seen.__cause__ or seen.__context__
-    return seen is not None
+    return seen is not None or "(External) KeyboardInterrupt" in str(error)
 
 
 def _of_machine(error: OSError) -> InputError:
@@ -118,5 +127,6 @@ def _fail(line: str, code: int, as_json: bool, error: BaseException | None = Non
         print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
     print(f"slim: {line}", file=sys.stderr, flush=True)
     if error is not None:
-        distributed.fail(error)
+        with suppress(KeyboardInterrupt):  # asked again to end: the others will miss this process
+            distributed.fail(error)
     return code

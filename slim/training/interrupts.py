@@ -13,7 +13,9 @@ from typing import Any
 def interrupts_wait() -> Iterator[None]:
     """Ctrl-C inside the block takes effect at its end: half a step cannot be resumed.
 
-    A second Ctrl-C takes effect at once. Only the main thread, with Python's own handler, is changed.
+    A second Ctrl-C takes effect at once; a SIGTERM that is handled as one (`slim.cli.terminate`) does not: a
+    launcher sends it to processes that the terminal's Ctrl-C has reached already. Only the main thread, with
+    Python's own handler, is changed.
     """
     ours = (
         threading.current_thread() is threading.main_thread()
@@ -25,7 +27,7 @@ def interrupts_wait() -> Iterator[None]:
     pressed = threading.Event()
 
     def remember(number: int, frame: Any) -> None:
-        if pressed.is_set():
+        if pressed.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         pressed.set()
 

@@ -132,7 +132,8 @@ class _Run:
                 self._all_steps(task)
             except KeyboardInterrupt:
                 if self.whole:
-                    self._save(LATEST)
+                    with interrupts_wait():
+                        self._save(LATEST)
                 raise
             finally:
                 self.net.eval()

@@ -30,11 +30,14 @@ class Launch:
     checkout: Path
     folder: Path
 
-    def start(self, processes: int, program: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    def start(
+        self, processes: int, program: Path, arguments: Sequence[str], *, launcher: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start it; ``launcher`` are further options of the launcher."""
         environment = {**os.environ, "PYTHONPATH": str(self.checkout), "OMP_NUM_THREADS": "1"}
         head = [sys.executable]
-        if processes > 1:
-            head += ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
+        if processes > 1 or launcher:
+            head += ["-m", "paddle.distributed.launch", "--nproc_per_node", str(processes), *launcher]
         return subprocess.Popen(
             [*head, str(program), *arguments], cwd=self.folder, env=environment, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import pytest
 
 from slim.artifact import verify
 from slim.config.overrides import data_overrides
+from slim.progress import Silent
+from slim.synth import synthesize
 
 MODEL = "zoo:ch_ppocr_mobile_v2.0_cls"
 FEW = [
@@ -110,18 +115,7 @@ def test_one_is_killed_and_all_stop(
     steps = "Prune.Finetune.steps=30"
     args = _stage("prune", out, *data, steps, "Prune.method=ratio", "Prune.ratio=0.25")
     child = launch.start(2, slim_script, args)
-    saved = out.with_name("p.work") / "finetune" / "latest.states"
-    try:
-        while not saved.is_file():
-            assert child.poll() is None, child.communicate()[0][-3000:]
-            time.sleep(0.05)
-        os.kill(_workers(child)[rank], signal.SIGKILL)
-        began = time.monotonic()
-        said, _ = child.communicate(timeout=SOON)
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-    print(f"rank {rank} killed: exit code {child.returncode} after {time.monotonic() - began:.1f} s")
+    _once_it_saved(child, out, lambda: os.kill(_workers(child)[rank], signal.SIGKILL))
     assert child.returncode != 0
     assert not out.exists()
     code, said = launch.run(1, slim_script, *args, seconds=900)
@@ -135,3 +129,109 @@ def test_what_works_in_one_process_only_is_refused(launch: Any, slim_script: Pat
     code, said = launch.run(2, slim_script, "models")
     assert code == 2
     assert "slim models works in one process, 2 were launched" in said and "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_and_the_same_command_goes_on(
+    launch: Any, slim_script: Path, tmp_path: Path, data: list[str]
+) -> None:
+    """The terminal signals the whole group: the launcher and both processes."""
+    out = tmp_path / "runs" / "p"
+    args = _stage("prune", out, *data, "Prune.Finetune.steps=30", "Prune.method=ratio", "Prune.ratio=0.25")
+    child = launch.start(2, slim_script, args)
+    said = _once_it_saved(child, out, lambda: os.killpg(child.pid, signal.SIGINT))
+    assert child.returncode != 0 and not out.exists()
+    assert "Traceback" not in said and "Traceback" not in launch.log(1), said[-3000:]
+    code, said = launch.run(2, slim_script, *args, seconds=900)
+    assert code == 0, said[-3000:]
+    assert "goes on from step" in said and _files(out.parent) == {"p"}
+
+
+def _once_it_saved(child: subprocess.Popen[str], out: Path, strike: Callable[[], None]) -> str:
+    """What a launch said that was struck after its first checkpoint, and ended soon."""
+    saved = out.with_name(f"{out.name}.work") / "finetune" / "latest.states"
+    try:
+        while not saved.is_file():
+            assert child.poll() is None, child.communicate()[0][-3000:]
+            time.sleep(0.05)
+        strike()
+        began = time.monotonic()
+        said, _ = child.communicate(timeout=SOON)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+    print(f"exit code {child.returncode} after {time.monotonic() - began:.1f} s")
+    return said
+
+
+@pytest.mark.slow
+def test_two_processes_prune_a_recognizer_in_rounds(
+    launch: Any, slim_script: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two rounds, each with finetuning, LSTM included: the plans of two processes are those of one."""
+    lines = tmp_path_factory.mktemp("few lines") / "rec"
+    synthesize("rec", lines, {"train": 32, "eval": 16, "calib": 16}, 3, None, Silent())
+    recipe = ["method=ratio", "ratio=0.1", "flops=null", "rounds=2", "exclude=[]"]
+    given = [*FEW, *(f"Prune.{change}" for change in recipe), *data_overrides(lines)]
+    outs = []
+    for count in (1, 2):
+        out = tmp_path / f"by {count}" / "p"
+        args = ["prune", "-c", "rec/en_number_demo", "--out", str(out), "-o", *given]
+        code, said = launch.run(count, slim_script, *args, seconds=900)
+        assert code == 0, said[-3000:]
+        outs.append(out)
+    one, two = (json.loads((out / "plan.json").read_text())["plans"] for out in outs)
+    assert one[0] == two[0] and len(one) == len(two) == 2
+    # What is cut after a round of training differs by its rounding; how much is cut does not.
+    assert _sizes(one[1]) == _sizes(two[1])
+    assert _files(outs[0]) == _files(outs[1]) and _files(outs[1].parent) == {"p"}
+
+
+def _sizes(plan: Any) -> dict[str, tuple[int, int]]:
+    return {name: (group["size"], len(group["kept"])) for name, group in plan["groups"].items()}
+
+
+@pytest.mark.slow
+def test_two_launchers_as_on_two_machines(
+    launch: Any, slim_script: Path, tmp_path: Path, data: list[str]
+) -> None:
+    """Each with one process and its own working folder; they see the same files under the same paths."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    out = tmp_path / "runs" / "p"
+    args = _stage("prune", out, *data, "Prune.method=ratio", "Prune.ratio=0.25")
+    machines = []
+    for rank in range(2):
+        folder = tmp_path / f"machine {rank}"
+        folder.mkdir()
+        options = ["--master", f"127.0.0.1:{port}", "--nnodes", "2", "--rank", str(rank)]
+        machines.append(replace(launch, folder=folder).start(1, slim_script, args, launcher=options))
+    said = [child.communicate(timeout=900)[0] for child in machines]
+    assert [child.returncode for child in machines] == [0, 0], said[0][-3000:] + said[1][-3000:]
+    assert _entry(out)["finetune_steps"] == 2 and _files(out.parent) == {"p"}
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_detector(
+    launch: Any, slim_script: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pages = tmp_path_factory.mktemp("few pages") / "det"
+    synthesize("det", pages, {"train": 8, "eval": 2, "calib": 1}, 7, None, Silent())
+    small = ["Architecture.Backbone.model_name=small", "Architecture.Neck.out_channels=16"]
+    small += ["Train.dataset.transforms=[IaaAugment: null, EastRandomCropData: {size: [64, 64]}]"]
+    small += ["Train.loader.batch_size_per_card=4", "Global.epoch_num=2", "Optimizer.lr.learning_rate=0.0001"]
+    found = []
+    for count in (1, 2):
+        out = tmp_path / f"by {count}"
+        args = ["train", "-c", "det/en_synthetic_det", "-o", *small, f"Global.save_model_dir={out}"]
+        code, said = launch.run(count, slim_script, *args, *data_overrides(pages), "--json", seconds=900)
+        assert code == 0, said[-3000:]
+        (answer,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        assert answer["steps"] == 4 and answer["metric"] == "hmean" and 0 <= answer["best_metric"] <= 1
+        found.append(launch.weights(out / "latest.pdparams"))
+    one, two = found
+    assert {name: value.shape for name, value in one.items()} == {n: v.shape for n, v in two.items()}
+    # BatchNorm and the choice of hard negatives see half the crops of a batch in each process.
+    weights = [name for name in one if not name.endswith(("_mean", "_variance"))]
+    moved = max(float(abs(one[name] - two[name]).max()) for name in weights)
+    assert 0 < moved < 0.01
