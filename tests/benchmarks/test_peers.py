@@ -69,8 +69,8 @@ def test_a_page_keeps_what_is_around_the_table(tmp_path: Path) -> None:
 
 
 def test_every_benchmark_is_in_the_table(checkout: Path) -> None:
-    # The published models' sizes have a page of their own: no peer makes these files.
-    others = {"peers", "onnx_writer", "published"}
+    # The published models' sizes have a page of their own: no peer makes these files. Nor is a float a peer.
+    others = {"peers", "onnx_writer", "published", "finetuned"}
     there = {path.stem for path in (checkout / "benchmarks").glob("*.py")} - others
     assert there == set(RUNS) == set(ROWS)
 

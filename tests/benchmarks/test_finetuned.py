@@ -1,0 +1,30 @@
+"""benchmarks.finetuned: the better of two floats is what counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.finetuned import report
+from slim.evaluate import EvalResult, PredictionRow
+
+
+def result(right: int, of: int = 200) -> EvalResult:
+    rows = [PredictionRow(f"{k}.jpg", "a", "a" if k < right else "b", 0.9, k < right) for k in range(of)]
+    return EvalResult("rec", {"acc": right / of}, rows, of, 1.0, [])
+
+
+@pytest.mark.parametrize(
+    ("finetuned", "better", "holds"),
+    [(170, "original", True), (180, "original", True), (184, "finetuned", False)],
+)
+def test_a_gain_of_finetuning_is_not_compressions(finetuned: int, better: str, holds: bool) -> None:
+    """The file has 178 of 200: one point less than the original's 180, three less than 184."""
+    found = report({"original": result(180), "finetuned": result(finetuned), "x.nb": result(178)}, 1.5)
+    assert (found["better"], found["files"]["x.nb"]["holds"]) == (better, holds)
+    assert found["files"]["x.nb"]["against original"][0] == 1.0
+    assert found["metrics"] == {"original": 90.0, "finetuned": finetuned / 2, "x.nb": 89.0}
+
+
+def test_without_a_bound_every_file_holds() -> None:
+    found = report({"original": result(180), "finetuned": result(180), "x.nb": result(20)}, None)
+    assert found["files"]["x.nb"]["holds"] and found["images"] == 200
