@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,6 +166,20 @@ def _declared(path: Path) -> tuple[int, ...]:
     return proto.dims(proto.var(program, proto.feed_name(program)))
 
 
+def _end(found: Sequence[Worker]) -> None:
+    """By their own will within a second, else killed; never by SIGTERM, whose handler in Paddle may hang."""
+    for worker in found:
+        worker.pipe.close()  # which ends it, once it has finished what it was asked
+    end = time.monotonic() + 1.0
+    try:
+        for worker in found:
+            worker.process.join(max(0.0, end - time.monotonic()))
+    finally:  # a second Ctrl-C too
+        for worker in found:
+            worker.process.kill()
+            worker.process.join()
+
+
 @contextmanager
 def workers(
     files: Sequence[Path], shapes: Sequence[tuple[int, ...]], *, threads: int, seed: int, per_op: bool
@@ -189,9 +204,4 @@ def workers(
     finally:
         os.environ.clear()
         os.environ.update(before)
-        for worker in found:
-            worker.pipe.close()  # which ends it, once it has finished what it was asked
-        for worker in found:
-            worker.process.join(1)
-            worker.process.kill()  # not SIGTERM: Paddle's handler of it may wait for ever for a lock
-            worker.process.join()
+        _end(found)

@@ -162,6 +162,8 @@ def _first(
     above = cost(path[low])
     if above <= limit:
         return low
+    if low == high:
+        raise error(above)
     below = cost(path[high])
     if below > limit:
         raise error(below)
@@ -190,6 +192,13 @@ def _within_drop(problem: Problem, path: Sequence[Choice], baseline: float, prob
         return baseline - probe.several(problem.groups, kept).score
 
     if problem.limits == Limits():
+        if (lost := drop(path[0])) > most:
+            raise UsageError(
+                f"what the rules cut at least costs {lost:.2f} points before finetuning, "
+                f"at most {most:g} may go",
+                where="Prune.max_drop",
+                remedy="raise it, or ask less in Prune.rules",
+            )
         low, high = 0, len(path)
         while high - low > 1:
             middle = (low + high) // 2

@@ -42,17 +42,19 @@ def measured(
     costs: CostModel,
     latency: Callable[[Sequence[Mapping[str, int]]], list[float]],
 ) -> TimeModel:
-    """Cut each group alone as far as its curve goes, and time all in one run.
+    """Cut each group alone as far as its curve goes, and time all in one run, beside the net as it is.
 
     Args:
-        latency: choices of kept channels -> times as shares of the whole net's.
+        latency: choices of kept channels -> times as shares of one and the same net's; after a round of an
+            iterative schedule that is not the net as it is.
     """
     ends = {g.name: curves.curves[g.name][-1].kept for g in groups if curves.curves.get(g.name)}
     sizes = {g.name: g.size for g in groups}
-    cuts = [{name: kept} for name, kept in ends.items() if kept < sizes[name]]
+    cuts: list[Mapping[str, int]] = [{name: kept} for name, kept in ends.items() if kept < sizes[name]]
+    here, *shares = latency([{}, *cuts]) if cuts else [1.0]
     saved = {}
-    for cut, share in zip(cuts, latency(cuts) if cuts else [], strict=True):
+    for cut, share in zip(cuts, shares, strict=True):
         ((name, kept),) = cut.items()
         least = LEAST * (1 - costs.flops(cut) / costs.flops_before)
-        saved[name] = max(1.0 - share, least) / (sizes[name] - kept)
+        saved[name] = max(1.0 - share / here, least) / (sizes[name] - kept)
     return TimeModel(saved)

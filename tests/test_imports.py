@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "slim.errors",
         "slim.progress",
         "slim.distributed",
+        "slim.interrupts",
         "slim.numerics",
         "slim.statistics",
         "slim.spec",

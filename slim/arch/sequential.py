@@ -121,11 +121,28 @@ def _squeeze_excite(channels: int, reduction: int = 4) -> _Built:
 
 
 def _max_pool(channels: int, kernel_size: Any = 2, stride: Any = None) -> _Built:
-    return nn.MaxPool2D(kernel_size, stride=stride or kernel_size), stride or kernel_size
+    return _pool(nn.MaxPool2D, "MaxPool", kernel_size, stride)
 
 
 def _avg_pool(channels: int, kernel_size: Any = 2, stride: Any = None) -> _Built:
-    return nn.AvgPool2D(kernel_size, stride=stride or kernel_size), stride or kernel_size
+    return _pool(nn.AvgPool2D, "AvgPool", kernel_size, stride)
+
+
+def _pool(layer: Any, name: str, kernel_size: Any, stride: Any) -> _Built:
+    """A side of n becomes ceil(n / stride), as behind a conv: sums of the two fit.
+
+    An odd kernel is padded by half of itself; an even one has windows side by side, the last one cut short.
+    """
+    kernel, step = _pair(kernel_size), _pair(stride or kernel_size)
+    even = [k % 2 == 0 for k in kernel]
+    apart = [k == s if short else s == 1 for k, s, short in zip(kernel, step, even, strict=True)]
+    if any(even) and not all(apart):
+        raise UnsupportedModel(
+            f"{name} has kernel_size {list(kernel)} and stride {list(step)}",
+            remedy="give an even side the same stride and an odd one beside it stride 1, or make both odd",
+        )
+    padding = [0 if short else k // 2 for k, short in zip(kernel, even, strict=True)]
+    return layer(kernel, stride=step, padding=padding, ceil_mode=any(even)), step
 
 
 def _residual(channels: int, layers: Sequence[Mapping[str, Any]], act: str | None = "relu") -> _Built:

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = list(sys.argv[1:] if argv is None else argv)
     terminate.as_interrupt()
     code = run(args)
+    terminate.ignored()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -54,8 +55,8 @@ def run(args: Sequence[str]) -> int:
         return 0
     except click.exceptions.Exit as exit_request:
         return exit_request.exit_code
-    except click.exceptions.Abort:
-        return _interrupted(as_json)
+    except click.exceptions.Abort:  # click's word for a Ctrl-C inside a command
+        return _interrupted(as_json, KeyboardInterrupt())
     except click.ClickException as error:
         return _fail(_click_line(error), 2, as_json)
     except KeyboardInterrupt as error:
@@ -116,7 +117,8 @@ def _speaks() -> bool:
         return True
 
 
-def _interrupted(as_json: bool, error: BaseException | None = None) -> int:
+def _interrupted(as_json: bool, error: KeyboardInterrupt) -> int:
+    terminate.ignored()
     line = "interrupted; run the same command again to go on where it can be resumed"
     return _fail(line, INTERRUPTED, as_json, error)
 

@@ -1,5 +1,7 @@
 """SIGTERM as Ctrl-C: job managers, ``docker stop`` and Paddle's launcher send it before they kill.
 
+The launcher's processes are sessions of their own: a Ctrl-C in the terminal reaches them as its SIGTERM.
+
 Paddle installs a handler of its own at its import. That one prints a stack of C++ frames and may wait for
 ever for a lock; no checkpoint is written and nothing is cleared away. Ours is set again behind it.
 """
@@ -12,7 +14,9 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import FrameType, ModuleType
+from types import ModuleType
+
+from slim.interrupts import terminated
 
 
 def as_interrupt() -> None:
@@ -22,15 +26,14 @@ def as_interrupt() -> None:
         sys.meta_path.insert(0, _BehindPaddle())
 
 
+def ignored() -> None:
+    """From now on SIGTERM is ignored, if it was ours: the command ends already; launchers send several."""
+    if signal.getsignal(signal.SIGTERM) is terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 def _install() -> None:
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # ignored, as in a shell's background jobs: the terminal's key alone is
-        handler = signal.default_int_handler
-    handler(number, frame)
+    signal.signal(signal.SIGTERM, terminated)
 
 
 class _BehindPaddle(MetaPathFinder):

@@ -53,7 +53,9 @@ class SqueezeExciteArgs(Section):
 
 
 class PoolArgs(Section):
-    kernel_size: Stride = (2, 2)
+    kernel_size: Stride = Field(
+        default=(2, 2), description="odd sides are padded by half; an even one needs the same stride"
+    )
     stride: Stride | None = Field(default=None, description="null: the kernel's sides")
 
 

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from slim.progress import Reporter
 _DATA_SEED = 2021
 _PATIENCE = 10.0
 """Seconds that an interrupted stage may take to write its checkpoint."""
+_children: list[subprocess.Popen[str]] = []
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def run_demo(
         SlimError: what a stage raised; from a side process with its message and exit code.
     """
     if only is None:
-        with ThreadPoolExecutor(len(JOBS)) as pool:
+        with ThreadPoolExecutor(len(JOBS)) as pool, _ended_with_us():
             return list(pool.map(lambda job: _beside(job, out, fresh, seed, progress), JOBS))
     return [_run(job, out, fresh, seed, progress) for job in JOBS if job.task == only]
 
@@ -91,25 +94,30 @@ def relay(command: list[str], say: Callable[[str], None]) -> tuple[str, int]:
     """
     with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
         child = subprocess.Popen(command, stdout=answer, stderr=subprocess.PIPE, text=True)
+        _children.append(child)
         assert child.stderr is not None
-        try:
-            for line in child.stderr:
-                say(line.rstrip())
-            code = child.wait()
-        finally:
-            if child.poll() is None:
-                _end(child)
+        for line in child.stderr:
+            say(line.rstrip())
+        code = child.wait()
+        _children.remove(child)
         answer.seek(0)
         return answer.read(), code
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    child.terminate()
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """When this process is interrupted the children are: the threads that read from them end with them."""
     try:
-        child.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+        yield
+    except BaseException:
+        for child in _children:
+            child.terminate()
+        end = time.monotonic() + _PATIENCE
+        for child in _children:
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, end - time.monotonic()))
+            child.kill()
+        raise
 
 
 def _data(job: Job, folder: Path, progress: Reporter) -> None:

@@ -16,13 +16,13 @@ from paddle import nn
 from slim import distributed
 from slim.bundle import Bundle
 from slim.errors import CheckpointError, Diverged, UsageError
+from slim.interrupts import interrupts_wait
 from slim.progress import Reporter, Silent, Task
 from slim.strict import load_strict
 from slim.training.checkpoints import BEST, LATEST, Arrays, Checkpoints, Progress
 from slim.training.depthwise import quick_depthwise
 from slim.training.hooks import BatchSource, FitResult, Hook, TrainingBatch
 from slim.training.identity import identity_of
-from slim.training.interrupts import interrupts_wait
 from slim.training.losses import TrainingLoss
 from slim.training.norm import quiet_norms, to_training
 from slim.training.optim import Optimizer, rate_at

@@ -82,6 +82,28 @@ def test_a_residual_block_adds_its_input() -> None:
     assert (other.short.conv._stride, other.out_channels) == ([2, 1], 16)
 
 
+@pytest.mark.parametrize("name", ["MaxPool", "AvgPool"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "size"),
+    [
+        (3, 1, (5, 7)),
+        (3, 2, (3, 4)),
+        (2, None, (3, 4)),
+        ([2, 1], None, (3, 7)),
+        (5, 3, (2, 3)),
+        (8, None, (1, 1)),
+    ],
+)
+def test_a_pool_divides_a_map_as_a_conv_does(
+    name: str, kernel: Any, stride: Any, size: tuple[int, int]
+) -> None:
+    """On 5 x 7, which no stride divides: the sum with the shortcut's strided conv fits."""
+    net = Layers([{"Residual": {"layers": [{name: {"kernel_size": kernel, "stride": stride}}]}}])
+    net.eval()
+    x = paddle.to_tensor(np.random.default_rng(0).normal(size=(1, 3, 5, 7)).astype(np.float32))
+    assert tuple(net(x).shape[2:]) == size
+
+
 @pytest.mark.parametrize(
     ("layers", "part"),
     [
@@ -108,6 +130,8 @@ def test_a_list_with_a_mistake_is_refused_where_it_stands(tmp_path: Path, layers
         ("cls", [STEM, {"Output": None}], "marks 1 maps, a cls model takes the last one"),
         ("cls", [{"ConvBN": {"out_channels": 8, "groups": 2}}], "groups 2, which divides not both its 3"),
         ("cls", [{"SqueezeExcite": None}], "reduction 4 and 3 channels"),
+        ("cls", [{"MaxPool": {"kernel_size": 4, "stride": 2}}], r"kernel_size \[4, 4\] and stride \[2, 2\]"),
+        ("cls", [{"AvgPool": {"kernel_size": [2, 3]}}], r"kernel_size \[2, 3\] and stride \[2, 3\]"),
     ],
 )
 def test_layers_that_do_not_fit_are_refused(kind: str, layers: Any, part: str) -> None:

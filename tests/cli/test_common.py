@@ -83,9 +83,12 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def stopped(name: str) -> None:
         raise KeyboardInterrupt
 
+    told: list[BaseException] = []
     monkeypatch.setattr("slim.zoo.find", stopped)
+    monkeypatch.setattr("slim.distributed.fail", told.append)
     assert run(["models", "show", "x"]) == 130
     assert "interrupted" in capsys.readouterr().err
+    assert [type(error) for error in told] == [KeyboardInterrupt]  # the other processes of a launch end by it
 
 
 def test_compare_turns_red_on_a_damaged_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def test_what_works_in_one_process_only_is_refused(launch: Any, slim_script: Pat
 def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     launch: Any, slim_script: Path, tmp_path: Path, data: list[str]
 ) -> None:
-    """The terminal signals the whole group: the launcher and both processes."""
+    """The terminal signals the launcher, and that sends SIGTERM, several times, to the two processes."""
     out = tmp_path / "runs" / "p"
     args = _stage("prune", out, *data, "Prune.Finetune.steps=30", "Prune.method=ratio", "Prune.ratio=0.25")
     child = launch.start(2, slim_script, args)

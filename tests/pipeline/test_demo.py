@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 from slim.config import find_config, load_config
 from slim.config.overrides import data_overrides
@@ -17,10 +19,21 @@ def test_an_answer_larger_than_a_pipe_does_not_block() -> None:
     assert (len(answer.strip()), ended, heard) == (1_000_000, 3, ["said"])
 
 
+def test_a_demo_that_is_ended_ends_its_children(tmp_path: Path) -> None:
+    """`docker stop` signals one process, not the two that it started."""
+    command = [sys.executable, "-m", "slim", "demo", "--out", str(tmp_path / "demo")]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    child.stderr.readline()  # both are at work, or about to be
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    child.terminate()
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert not children.exists()
+
+
 def test_the_recipes_name_the_demos_own_folders() -> None:
     """So that `slim prune -c rec/en_number_demo` works after `make demo`, as the README says."""
-    from pathlib import Path
-
     for job in JOBS:
         plain = load_config(find_config(job.config))
         pointed = load_config(find_config(job.config), data_overrides(Path("output/demo/data") / job.task))

@@ -204,6 +204,11 @@ def test_budgets_and_a_drop_hold_together_or_not_at_all(
     assert stage.plan(classifier, recipe, ctx).params_cut >= 0.05
     with pytest.raises(UsageError, match=r"Prune.max_drop: the other budgets cost \d+\.\d\d points"):
         stage.plan(classifier, recipe.model_copy(update={"max_drop": 0.0, "params": 0.35}), ctx)
+    forced = section(curves, max_drop=0.0, rules=(PruneRule(path="*expand_conv.conv", least=0.3),))
+    with pytest.raises(
+        UsageError, match=r"Prune.max_drop: what the rules cut at least costs \d+\.\d\d points"
+    ):
+        stage.plan(classifier, forced, ctx)
 
 
 def test_a_round_goes_its_part_of_the_way(classifier: Bundle, curves: str, tmp_path: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from paddle import nn
 
 from prune.bounds import Bound, bounds
 from prune.budget import Limits
+from prune.choose import _first
 from prune.costs import CostModel
 from prune.groups import Group, find_groups
 from prune.sensitivity import Point, Sensitivity
 from prune.solve import by_ratio, greedy, within
+from prune.times import measured
 from slim.config import PruneRule
 from slim.errors import UsageError
 
@@ -46,6 +50,27 @@ def test_by_ratio_takes_the_same_share_aligned_and_leaves_groups_it_cannot_cut(
     groups, _ = solved
     assert by_ratio(groups, 0.25, free(groups)) == {"0": 12, "2": 24}
     assert by_ratio(groups, 0.25, free(groups, 8)) == {"2": 24}
+
+
+def test_a_single_choice_over_the_limit_is_refused_whatever_the_clock_says_next() -> None:
+    readings = iter([0.701, 0.699])
+    with pytest.raises(UsageError, match="0.701"):
+        _first(["only"], 0, lambda _: next(readings), 0.70, lambda _: 1.0, lambda n: UsageError(str(n)))
+
+
+def test_time_is_shared_out_as_the_net_is_now() -> None:
+    """After a round at 0.80 of the whole net's time a cut to 0.78 saves a fortieth, not 0.22."""
+
+    class Costs:
+        flops_before = 100
+
+        def flops(self, kept: object) -> int:
+            return 95
+
+    group = SimpleNamespace(name="a", size=8)
+    curves = SimpleNamespace(curves={"a": [SimpleNamespace(kept=4)]})
+    timed = measured([group], curves, Costs(), lambda cuts: [0.78 if cut else 0.80 for cut in cuts])
+    assert timed.share({"a": 4}, {"a": 8}) == pytest.approx(0.975)
 
 
 def test_the_cheapest_loss_goes_first(solved: tuple[tuple[Group, ...], CostModel]) -> None:
