@@ -55,7 +55,7 @@ def test_a_file_of_the_users_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_unclear_and_unknown_names(root: Path) -> None:
     with pytest.raises(
-        ConfigError, match="means 3 recipes; give one of rec/en_number_demo, rec/en_number_mobile"
+        ConfigError, match="means 4 recipes; give one of rec/en_number_demo, rec/en_number_fast"
     ):
         find_config("rec/en_number", root)
     with pytest.raises(ConfigError, match="did you mean cls/cls_demo"):
