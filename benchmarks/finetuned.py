@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config import Config
     from slim.evaluate import EvalResult
+    from slim.progress import Reporter
 
 BATCH = 8
 
 
-def finetuned(config: Config, model: Bundle, work: Path) -> Bundle:
+def finetuned(config: Config, model: Bundle, work: Path, progress: Reporter) -> Bundle:
     """A trained copy: the recipe's steps, batches and teacher, and no cut."""
     from slim.cli.common import DEFAULT_SEED
-    from slim.cli.console import ConsoleReporter
     from slim.pipeline import datasets
     from slim.training import fit
     from slim.training.sources import batches
@@ -44,23 +44,17 @@ def finetuned(config: Config, model: Bundle, work: Path) -> Bundle:
     source = batches(copy.spec, datasets.dataset(config, "train", copy.spec.kind, seed), recipe, seed)
     teacher = model.net if recipe.distill else None
     fit(
-        copy.net,
-        recipe,
-        source,
-        kind=copy.spec.kind,
-        out=work,
-        teacher=teacher,
-        seed=seed,
-        progress=ConsoleReporter(sys.stderr),
+        copy.net, recipe, source, kind=copy.spec.kind, out=work, teacher=teacher, seed=seed, progress=progress
     )
     copy.net.eval()
     return copy
 
 
-def scores(config: Config, model: Bundle, other: Bundle, shipped: list[Path]) -> dict[str, EvalResult]:
+def scores(
+    config: Config, model: Bundle, other: Bundle, shipped: list[Path], progress: Reporter
+) -> dict[str, EvalResult]:
     """The two floats and the files, on the same images."""
     from export.runtimes.base import open_runtime
-    from slim.cli.console import ConsoleReporter
     from slim.evaluate import evaluate
     from slim.pipeline import datasets
 
@@ -69,9 +63,7 @@ def scores(config: Config, model: Bundle, other: Bundle, shipped: list[Path]) ->
     runs = {"original": model.run, "finetuned": other.run}
     runs |= {str(path): open_runtime(path).run for path in shipped}
     return {
-        name: evaluate(
-            run, held, model.spec, limit=images, batch_size=BATCH, progress=ConsoleReporter(sys.stderr)
-        )
+        name: evaluate(run, held, model.spec, limit=images, batch_size=BATCH, progress=progress)
         for name, run in runs.items()
     }
 
@@ -83,7 +75,7 @@ def report(found: dict[str, EvalResult], limit: float | None) -> dict[str, Any]:
     floats = ("original", "finetuned")
     better = max(floats, key=lambda name: found[name].main)
     rows = {}
-    for name in found.keys() - set(floats):
+    for name in [name for name in found if name not in floats]:
         drops = {f: drop_between(found[f], found[name]) for f in floats}
         rows[name] = {
             f"against {f}": [round(v, 2) for v in (d.points, d.low, d.high)] for f, d in drops.items()
@@ -106,9 +98,11 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--shipped", type=Path, nargs="*", default=[], metavar="FILE")
     args = parser.parse_args()
+    progress = ConsoleReporter(sys.stderr)
     config = load_config(find_config(args.config), args.override)
-    model = open_model(None, config, ConsoleReporter(sys.stderr))
-    found = scores(config, model, finetuned(config, model, args.work), args.shipped)
+    model = open_model(None, config, progress)
+    other = finetuned(config, model, args.work, progress)
+    found = scores(config, model, other, args.shipped, progress)
     result = report(found, None if config.Check is None else config.Check.max_drop)
     print(json.dumps(result, indent=1))
     return 0 if all(row["holds"] for row in result["files"].values()) else 1

@@ -65,15 +65,13 @@ def run(args: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code, as_json, error)
     except BrokenPipeError:
         return 0
-    except OSError as error:  # a full disk, a folder that became read-only: the machine, not a bug of ours
+    except Exception as error:
         if _was_interrupted(error):
             return _interrupted(as_json, KeyboardInterrupt())
-        told = _of_machine(error)
-        return _fail(str(told), told.exit_code, as_json, told)
-    except Exception as error:  # a bug of ours: still one line, the traceback on request
-        if _was_interrupted(error):
-            return _interrupted(as_json, KeyboardInterrupt())
-        if os.environ.get(_TRACEBACK):
+        if isinstance(error, OSError):  # a full disk, a folder that became read-only: no bug of ours
+            told = _of_machine(error)
+            return _fail(str(told), told.exit_code, as_json, told)
+        if os.environ.get(_TRACEBACK):  # a bug of ours: still one line, the traceback on request
             raise
         line = f"unexpected {type(error).__name__}: {error}; set {_TRACEBACK}=1 and report the traceback"
         return _fail(str(StageFailed(line)), StageFailed.exit_code, as_json, StageFailed(line))

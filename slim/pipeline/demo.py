@@ -110,10 +110,11 @@ def _ended_with_us() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for child in _children:
+        running = list(_children)  # a thread takes its own out of the list once it has ended
+        for child in running:
             child.terminate()
         end = time.monotonic() + _PATIENCE
-        for child in _children:
+        for child in running:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, end - time.monotonic()))
             child.kill()

@@ -58,18 +58,25 @@ def _files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.fixture
+def both(launch: Any, slim_script: Path, tmp_path: Path) -> Callable[..., list[tuple[Path, str]]]:
+    """One command in one and in two processes: the folder each wrote, and what it said."""
+
+    def run(arguments: Callable[[Path], list[str]]) -> list[tuple[Path, str]]:
+        found = []
+        for count in (1, 2):
+            out = tmp_path / f"by {count}" / "p"
+            code, said = launch.run(count, slim_script, *arguments(out), seconds=900)
+            assert code == 0, said[-3000:]
+            found.append((out, said))
+        return found
+
+    return run
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2])
-def test_two_processes_prune_as_one(
-    launch: Any, slim_script: Path, tmp_path: Path, data: list[str], processes: int
-) -> None:
-    outs = []
-    for count in (1, processes):
-        out = tmp_path / f"by {count}" / "p"
-        code, said = launch.run(count, slim_script, *_stage("prune", out, *data), seconds=900)
-        assert code == 0, said[-3000:]
-        outs.append(out)
-    one, two = outs
+def test_two_processes_prune_as_one(launch: Any, both: Any, data: list[str]) -> None:
+    (one, _), (two, said) = both(lambda out: _stage("prune", out, *data))
     assert (one / "sensitivity.json").read_bytes() == (two / "sensitivity.json").read_bytes()
     assert (one / "plan.json").read_bytes() == (two / "plan.json").read_bytes()
     assert _entry(one)["cut_weights"] == _entry(two)["cut_weights"]
@@ -81,18 +88,20 @@ def test_two_processes_prune_as_one(
 
 
 @pytest.mark.slow
-def test_two_processes_quantize(launch: Any, slim_script: Path, tmp_path: Path, data: list[str]) -> None:
-    outs = []
-    for count in (1, 2):
-        out = tmp_path / f"by {count}" / "q"
-        code, said = launch.run(count, slim_script, *_stage("quant", out, *data), "--json", seconds=900)
-        assert code == 0, said[-3000:]
-        (answer,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+def test_two_processes_quantize(both: Any, data: list[str]) -> None:
+    runs = both(lambda out: [*_stage("quant", out, *data), "--json"])
+    for out, said in runs:
+        answer = _answer(said)
         assert all(check["passed"] for check in answer["checks"]) and answer["out"] == str(out)
-        outs.append(out)
-    one, two = (_entry(out)["metrics"]["acc"] for out in outs)
-    assert abs(one - two) <= 0.125
-    assert _files(outs[0]) == _files(outs[1]) and _files(outs[1].parent) == {"q"}
+    one, two = (out for out, _ in runs)
+    assert abs(_entry(one)["metrics"]["acc"] - _entry(two)["metrics"]["acc"]) <= 0.125
+    assert _files(one) == _files(two) and _files(two.parent) == {"p"}
+
+
+def _answer(said: str) -> Any:
+    """The one JSON object."""
+    (answer,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return answer
 
 
 def _workers(launcher: subprocess.Popen[str]) -> dict[int, int]:
@@ -165,21 +174,14 @@ def _once_it_saved(child: subprocess.Popen[str], out: Path, strike: Callable[[],
 
 
 @pytest.mark.slow
-def test_two_processes_prune_a_recognizer_in_rounds(
-    launch: Any, slim_script: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_two_processes_prune_a_recognizer_in_rounds(both: Any, tmp_path: Path) -> None:
     """Two rounds, each with finetuning, LSTM included: the plans of two processes are those of one."""
-    lines = tmp_path_factory.mktemp("few lines") / "rec"
+    lines = tmp_path / "few lines"
     synthesize("rec", lines, {"train": 32, "eval": 16, "calib": 16}, 3, None, Silent())
     recipe = ["method=ratio", "ratio=0.1", "flops=null", "rounds=2", "exclude=[]"]
     given = [*FEW, *(f"Prune.{change}" for change in recipe), *data_overrides(lines)]
-    outs = []
-    for count in (1, 2):
-        out = tmp_path / f"by {count}" / "p"
-        args = ["prune", "-c", "rec/en_number_demo", "--out", str(out), "-o", *given]
-        code, said = launch.run(count, slim_script, *args, seconds=900)
-        assert code == 0, said[-3000:]
-        outs.append(out)
+    runs = both(lambda out: ["prune", "-c", "rec/en_number_demo", "--out", str(out), "-o", *given])
+    outs = [out for out, _ in runs]
     one, two = (json.loads((out / "plan.json").read_text())["plans"] for out in outs)
     assert one[0] == two[0] and len(one) == len(two) == 2
     # What is cut after a round of training differs by its rounding; how much is cut does not.
@@ -212,24 +214,17 @@ def test_two_launchers_as_on_two_machines(
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_detector(
-    launch: Any, slim_script: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    pages = tmp_path_factory.mktemp("few pages") / "det"
+def test_two_processes_train_a_detector(launch: Any, both: Any, tmp_path: Path) -> None:
+    pages = tmp_path / "few pages"
     synthesize("det", pages, {"train": 8, "eval": 2, "calib": 1}, 7, None, Silent())
     small = ["Architecture.Backbone.model_name=small", "Architecture.Neck.out_channels=16"]
     small += ["Train.dataset.transforms=[IaaAugment: null, EastRandomCropData: {size: [64, 64]}]"]
     small += ["Train.loader.batch_size_per_card=4", "Global.epoch_num=2", "Optimizer.lr.learning_rate=0.0001"]
-    found = []
-    for count in (1, 2):
-        out = tmp_path / f"by {count}"
-        args = ["train", "-c", "det/en_synthetic_det", "-o", *small, f"Global.save_model_dir={out}"]
-        code, said = launch.run(count, slim_script, *args, *data_overrides(pages), "--json", seconds=900)
-        assert code == 0, said[-3000:]
-        (answer,) = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    given = ["-c", "det/en_synthetic_det", "--json", "-o", *small, *data_overrides(pages)]
+    runs = both(lambda out: ["train", *given, f"Global.save_model_dir={out}"])
+    for answer in (_answer(said) for _, said in runs):
         assert answer["steps"] == 4 and answer["metric"] == "hmean" and 0 <= answer["best_metric"] <= 1
-        found.append(launch.weights(out / "latest.pdparams"))
-    one, two = found
+    one, two = (launch.weights(out / "latest.pdparams") for out, _ in runs)
     assert {name: value.shape for name, value in one.items()} == {n: v.shape for n, v in two.items()}
     # BatchNorm and the choice of hard negatives see half the crops of a batch in each process.
     weights = [name for name in one if not name.endswith(("_mean", "_variance"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from slim.config import find_config, load_config
@@ -24,12 +25,19 @@ def test_a_demo_that_is_ended_ends_its_children(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slim", "demo", "--out", str(tmp_path / "demo")]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
-    child.stderr.readline()  # both are at work, or about to be
-    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    child.stderr.readline()  # one is at work, the other about to be
+    while len(stages := _children(child.pid)) < 2:
+        assert child.poll() is None
+        time.sleep(0.01)
     child.terminate()
     child.communicate(timeout=60)
     assert child.returncode == 130
-    assert not children.exists()
+    assert not [pid for pid in stages if Path(f"/proc/{pid}").exists()]
+
+
+def _children(pid: int) -> list[str]:
+    """What a process has started, from whichever of its threads."""
+    return [p for task in Path(f"/proc/{pid}/task").glob("*/children") for p in task.read_text().split()]
 
 
 def test_the_recipes_name_the_demos_own_folders() -> None:
