@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from slim.data.dataset import Dataset, Line
+from slim.data.labels import parse_boxes
 from slim.errors import InputError, StageFailed
 from slim.metrics import MAIN_INDICATORS, DetMetric, metric_for, same_regions
 from slim.ocr.ctc import class_numbers, encode
@@ -121,6 +123,11 @@ def same_answer(kind: str, a: PredictionRow, b: PredictionRow) -> bool:
     return same_regions(a.text, b.text) if kind == "det" else a.text == b.text
 
 
+def shown_answer(kind: str, text: str) -> str:
+    """The text; of a page how many regions, since their corners tell a reader nothing."""
+    return f"{len(parse_boxes(text, 'prediction', least=0))} regions" if kind == "det" else text
+
+
 def write_predictions(rows: Sequence[PredictionRow], path: Path) -> None:
     """Write rows as JSON lines, aside first, so that the file is whole or not there.
 
@@ -141,20 +148,27 @@ def write_predictions(rows: Sequence[PredictionRow], path: Path) -> None:
 def read_predictions(path: Path) -> list[PredictionRow]:
     """Read what `write_predictions` wrote; InputError with file:line for anything else."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # not splitlines: U+2028 is no line end
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: U+2028 is no line end
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read predictions ({error})", where=path) from error
+    if not lines[-1]:
+        lines.pop()
     return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def _row(line: str, where: str) -> PredictionRow:
     try:
         row = PredictionRow(**json.loads(line))
-        if not isinstance(row.correct, bool) or not isinstance(row.score, float):
-            raise ValueError("score must be a number and correct true or false")
-    except (ValueError, TypeError) as error:
+        for text in (row.ref, row.expected, row.text):
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r:.40} is not text")
+            text.encode("utf-8")  # half a character, as JSON's "\ud800", cannot be written again
+        number = isinstance(row.score, (int, float)) and not isinstance(row.score, bool)
+        if not isinstance(row.correct, bool) or not number or not math.isfinite(row.score):
+            raise ValueError("score must be a finite number and correct true or false")
+        return replace(row, score=float(row.score))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"not a prediction row ({error})", where=where) from error
-    return row
 
 
 def _count(dataset: Dataset, limit: int | None, batch_size: int) -> int:

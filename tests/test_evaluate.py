@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from slim.data.dataset import Line
 from slim.data.labels import parse_boxes
 from slim.errors import InputError, StageFailed
-from slim.evaluate import PredictionRow, evaluate, read_predictions, write_predictions
+from slim.evaluate import PredictionRow, evaluate, read_predictions, shown_answer, write_predictions
 from slim.spec import InputSpec, ModelSpec
 
 CLS = ModelSpec("angle", "cls", {}, ("0", "180"), InputSpec(48, 192))
@@ -165,8 +166,31 @@ def test_predictions_are_read_back(tmp_path: Path) -> None:
     assert read_predictions(path) == []
 
 
+def _line(**changes: object) -> str:
+    row = {"ref": "a", "expected": "", "text": "", "score": 1.0, "correct": True}
+    return json.dumps(row | changes)
+
+
 @pytest.mark.parametrize(
-    "line", ["{}", "[1]", "x", '{"ref":"a","expected":"","text":"","score":"1","correct":true}']
+    "line",
+    [
+        "{}",
+        "[1]",
+        "x",
+        "",
+        "[" * 100_000,
+        _line()[:-3],
+        _line(score="1"),
+        _line(score=True),
+        _line(score=float("nan")),
+        _line(score=int("9" * 400)),
+        _line(correct=1),
+        _line(text=None),
+        _line(ref=["a"]),
+        _line(expected=0),
+        _line(text="\ud800"),
+    ],
+    ids=lambda line: line[:70],
 )
 def test_damaged_predictions_are_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "predictions.jsonl"
@@ -175,6 +199,22 @@ def test_damaged_predictions_are_named(tmp_path: Path, line: str) -> None:
         file.write(line + "\n")
     with pytest.raises(InputError, match="predictions.jsonl:2: not a prediction row"):
         read_predictions(path)
+
+
+def test_a_whole_number_is_a_score_and_a_last_line_needs_no_end(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(f"{_line(score=1)}\n{_line(ref='b')}")
+    rows = read_predictions(path)
+    assert rows == [PredictionRow("a", "", "", 1.0, True), PredictionRow("b", "", "", 1.0, True)]
+    assert isinstance(rows[0].score, float)
+    path.write_text(f"{_line()}\n{_line()[:20]}")
+    with pytest.raises(InputError, match="predictions.jsonl:2: not a prediction row"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("det", "0 regions"), ("rec", "[]")])
+def test_an_answer_for_a_reader(kind: str, shown: str) -> None:
+    assert shown_answer(kind, "[]") == shown
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:

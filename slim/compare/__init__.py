@@ -1,7 +1,8 @@
 """Comparing reports with stored references: the gate of a CI.
 
-`references` reads and `update` writes refs.yml, `reports` reads report.json, `pairs` compares texts image by
-image, `rows` judges, `render` writes Markdown, JUnit XML and text. docs/CI.md describes the file.
+`references` reads and `update` writes refs.yml (`edits` within its text, `writing` it and the predictions at
+once), `reports` reads report.json, `pairs` compares answers image by image, `rows` judges, `render` writes
+Markdown, JUnit XML and text. docs/CI.md describes the file.
 """
 
 from slim.compare.references import Reference, References, Stored, read_references

@@ -24,6 +24,17 @@ class Edit:
     text: str
 
 
+def applied(text: str, edits: Sequence[Edit]) -> str | None:
+    """The text with all edits made; None when two of them are about the same characters."""
+    limit = len(text) + 1
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        if edit.end > limit or edit.start == limit:
+            return None
+        limit = edit.start
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
 def replaced(node: yaml.Node, text: str) -> Edit:
     """A node's own characters; a block mapping ends behind its last value, not at the next key."""
     return Edit(node.start_mark.index, _last_leaf(node).end_mark.index, text)

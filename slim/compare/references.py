@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slim.compare.reports import is_unicode
 from slim.errors import ConfigError, InputError
 
 AGREEMENT = "agreement"
@@ -117,7 +118,9 @@ def _model(
     tools = entries.get(TOOLS, {})
     if not isinstance(tools, Mapping):
         raise ConfigError("is no mapping of package to version", where=f"{where}.{TOOLS}")
-    found.tools[model] = {str(name): str(version) for name, version in tools.items()}
+    found.tools[model] = versions = {str(name): str(version) for name, version in tools.items()}
+    if not is_unicode(model, *metrics, *versions, *versions.values()):
+        raise ConfigError("a name has half a character", where=where, remedy="write it as UTF-8")
 
 
 def _defaults(data: Any, where: str) -> dict[str, dict[str, Any]]:
@@ -151,14 +154,18 @@ def _reference(entry: Any, defaults: Mapping[str, Any], where: str) -> Reference
         limit = abs(value) * _number(tolerance[:-1], where) / 100.0
     else:
         limit = _number(tolerance, where)
-    if limit < 0.0:
-        raise ConfigError(f"tolerance is {tolerance}, must not be negative", where=where)
+    if limit < 0.0 or math.isinf(limit):
+        raise ConfigError(f"tolerance is {tolerance}, must not be negative or infinite", where=where)
     return Reference(value, limit, entry["better"])
 
 
 def _number(value: Any, where: str) -> float:
     try:
+        if isinstance(value, bool):  # YAML reads yes and no as such
+            raise TypeError("a boolean")
         number = float(value)
+    except OverflowError as error:
+        raise ConfigError("a number has more digits than can be held", where=where) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{value!r} is not a number", where=where) from error
     if not math.isfinite(number):

@@ -10,11 +10,14 @@ from typing import Any
 
 from slim.artifact import read_json
 from slim.errors import InputError
+from slim.metrics import MAIN_INDICATORS
 from slim.report import RUN_STAGES
 
 PREDICTIONS_FILE = "predictions.jsonl"
 # The file whose texts predictions.jsonl holds is the first of these that was scored.
 SHIPPED = ("arm", "x86", "program")
+# The first format of report.json that says how many rows predictions.jsonl has.
+_SAYS_SCORED = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Report:
         shipped: "arm", "x86" or "program": whose texts the predictions are; None: nothing was scored.
         tools: package -> version.
         images: "original", "arm", ... -> how many images its accuracy is of.
+        kind: "cls", "rec" or "det"; empty where an older report does not say, and no detector then.
+        scored: images its predictions are of, 0: none; None: an older report does not say.
         passed: whether the run held its own bounds.
     """
 
@@ -35,6 +40,8 @@ class Report:
     shipped: str | None
     tools: dict[str, str]
     images: dict[str, int]
+    kind: str
+    scored: int | None
     passed: bool
 
     @property
@@ -67,23 +74,60 @@ def _read(path: Path) -> Report:
     model, metrics = data.get("model"), data.get("metrics")
     if not isinstance(model, str) or not model or not isinstance(metrics, Mapping):
         raise InputError("is not a report of slim (no model or metrics)", where=path)
-    numbers = {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
+    numbers = {str(name): _float(value) for name, value in metrics.items() if _is_number(value)}
     shipped = next((name for name in SHIPPED if f"{name}_accuracy" in numbers), None)
     tools = data.get("tools")
     versions = {str(k): str(v) for k, v in tools.items()} if isinstance(tools, Mapping) else {}
+    if not is_unicode(model, *numbers, *versions, *versions.values()):
+        raise InputError("half a character is in the name of its model, a metric or a tool", where=path)
     # Only a report that says it failed is one that failed: other tools' reports may not say.
     passed = data.get("passed") is not False
-    return Report(path, model, numbers, shipped, versions, _images(data.get("stages")), passed)
+    images = _images(data.get("stages"))
+    return Report(path, model, numbers, shipped, versions, images, _kind(data, path), _scored(data), passed)
 
 
 def _images(stages: Any) -> dict[str, int]:
-    rows = {row.get("stage"): row for row in stages or () if isinstance(row, Mapping)}
-    counts = {name: rows.get(stage, {}).get("images") for name, stage in RUN_STAGES.items()}
-    return {name: count for name, count in counts.items() if isinstance(count, int) and count > 0}
+    rows = stages if isinstance(stages, list) else ()
+    named = {str(row.get("stage")): row for row in rows if isinstance(row, Mapping)}
+    counts = {name: named.get(stage, {}).get("images") for name, stage in RUN_STAGES.items()}
+    return {name: _count(count) for name, count in counts.items() if _count(count)}
+
+
+def _kind(data: Mapping[str, Any], path: Path) -> str:
+    kind = data.get("kind")
+    if kind is None:
+        return ""
+    if kind not in tuple(MAIN_INDICATORS):
+        raise InputError(f"kind is {kind!r}, must be one of {', '.join(MAIN_INDICATORS)}", where=path)
+    return str(kind)
+
+
+def _scored(data: Mapping[str, Any]) -> int | None:
+    form, said = data.get("format"), data.get("predictions")
+    if not isinstance(form, (int, float)) or form < _SAYS_SCORED:
+        return None
+    return _count(said.get("images")) if isinstance(said, Mapping) else 0
+
+
+def is_unicode(*texts: str) -> bool:
+    r"""Whether all texts can be written as UTF-8; half a character, as JSON's "\ud800", cannot."""
+    return not any("\ud800" <= character <= "\udfff" for text in texts for character in text)
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _float(value: float) -> float:
+    """A whole number of more digits than a float holds is infinite, and so never within a tolerance."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def shown(value: float | None) -> str:

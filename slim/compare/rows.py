@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from slim.compare.pairs import ALPHA, Pairs, pair
+from slim.compare.pairs import Pairs, pair
 from slim.compare.references import AGREEMENT, PAIRED, Reference, References
 from slim.compare.reports import Report, read_reports
 
@@ -68,7 +68,7 @@ def judge(reference: Reference, value: float) -> Verdict:
     ('regression', 'gain')
     """
     difference = value - reference.value
-    if math.isnan(difference):
+    if not math.isfinite(difference):
         return "regression"
     # 90.4 - 90.1 is 0.3 and a bit in floating point; a bound is meant in decimals.
     if abs(difference) <= reference.tolerance * (1 + 1e-9) + 1e-12 * abs(reference.value):
@@ -101,7 +101,7 @@ def compare(references: References, reports: Sequence[Path], *, seed: int = 0) -
             continue
         paired = None
         if model in references.predictions:
-            paired = pair(references.predictions[model], report.predictions, seed)
+            paired = pair(references.predictions[model], report, seed)
         if isinstance(paired, Pairs):
             pairs[model] = paired
         rows += [_row(report, name, ref, paired) for name, ref in references.models[model].items()]
@@ -128,14 +128,15 @@ def _row(report: Report, name: str, reference: Reference, paired: Pairs | str | 
 
 def _paired_row(row: Row, reference: Reference, found: Pairs) -> Row:
     if row.metric == AGREEMENT:
-        note = f"{len(found.changed)} of {found.n} texts changed"
+        images, _, answer = found.words
+        note = f"{len(found.changed)} of {found.n} {images} differ in their {answer}"
         return replace(row, value=found.agreement, verdict=judge(reference, found.agreement), note=note)
     verdict = judge(reference, found.points)
-    note = f"[{found.low:+.2f}, {found.high:+.2f}], McNemar p {found.p:.3g}"
+    note = found.evidence
     if verdict != "ok" and found.noise:
         verdict = "noise"
-    elif verdict == "regression" and found.p >= ALPHA:
-        note += f"; {found.n} images are too few to call it chance"
+    elif verdict == "regression" and found.unproven:
+        note += f"; {found.n} {found.words[0]} are too few to call it chance"
     return replace(row, value=found.points, verdict=verdict, note=note)
 
 
@@ -146,7 +147,7 @@ def _excused(row: Row, shipped: str | None, reference: Reference, found: Pairs) 
     signs = {f"{shipped}_accuracy": -1.0, f"{shipped}_drop": 1.0}
     lost = signs.get(row.metric, math.nan) * (row.value - reference.value)
     if abs(lost - found.points) <= _ROUNDED:  # false for NaN: another metric
-        note = f"the paired images cannot tell it from chance (McNemar p {found.p:.3g})"
+        note = f"the paired images cannot tell it from chance ({found.evidence})"
         return replace(row, verdict="noise", note=note)
     return row
 

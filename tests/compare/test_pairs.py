@@ -71,6 +71,17 @@ def test_a_set_too_small_excuses_nothing(tmp_path: Path, write_run: WriteRun, n:
     assert _verdicts(path, write_run("now", _right(n, 0, 1, 2, 3, 4)))["paired_loss"] == verdict
 
 
+@pytest.mark.parametrize("lost", [1, 4])
+def test_a_few_of_forty_may_be_lost_and_five_may_not(tmp_path: Path, write_run: WriteRun, lost: int) -> None:
+    """Too few images for the test: the tolerance that --update wrote must let through what proves nothing."""
+    path = tmp_path / "refs.yml"
+    then = write_run("then", _right(40))
+    assert run(["compare", "--update", "--predictions", "--baseline", str(path), str(then)]) == 0
+    assert run(["compare", "--baseline", str(path), str(write_run("now", _right(40, *range(lost))))]) == 0
+    five = write_run("five", _right(40, *range(5)))
+    assert _verdicts(path, five)["paired_loss"] == "regression"
+
+
 def test_a_loss_the_pairs_do_not_explain_is_not_excused(refs: Path, write_run: WriteRun) -> None:
     """The report's accuracy is of other images than its predictions: chance on these says nothing of it."""
     now = write_run("now", _right(60, 0, 1, 2, 10), arm_accuracy=80.0)

@@ -49,7 +49,7 @@ def _report(folder: Path, model: str = "cls", **metrics: object) -> Path:
 def test_a_metric_beside_its_reference(
     tmp_path: Path, metrics: dict[str, object], verdicts: list[str]
 ) -> None:
-    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, **metrics)]).rows
+    rows = compare(read_references(_refs(tmp_path)), [_report(tmp_path, "cls", **metrics)]).rows
     assert [row.verdict for row in rows] == verdicts
     assert any(row.failed for row in rows) == any(v in ("regression", "missing") for v in verdicts)
 

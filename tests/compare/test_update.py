@@ -10,6 +10,7 @@ import pytest
 
 from slim.cli.main import run
 from slim.compare import Reference, read_references
+from slim.compare.edits import Edit, applied
 from slim.compare.update import Change, update
 from slim.errors import ConfigError, InputError
 
@@ -126,9 +127,113 @@ models:
     assert refs.read_text() == text
 
 
+SHARED = {
+    "merge": """\
+models:
+  a: &a {arm_accuracy: {value: 1, tolerance: 1, better: higher}}
+  b: {<<: *a, arm_drop: {value: 1, tolerance: 1, better: lower}}
+""",
+    "merged entry": """\
+models:
+  a: {arm_accuracy: &e {value: 1, tolerance: 1, better: higher}}
+  b: {arm_accuracy: {<<: *e, tolerance: 2}}
+""",
+    "merged models": """\
+models:
+  <<: {b: {arm_accuracy: {value: 1, tolerance: 1, better: higher}}}
+""",
+    "tools": """\
+models:
+  a:
+    tools: &t {numpy: 1.26.0}
+    arm_accuracy: {value: 1, tolerance: 1, better: higher}
+  b:
+    tools: *t
+    arm_accuracy: {value: 1, tolerance: 1, better: higher}
+""",
+    "model": """\
+models:
+  a: &a {arm_accuracy: {value: 1, tolerance: 1, better: higher}}
+  b: *a
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "models"),
+    [(k, m) for k in SHARED for m in ("a", "b", "ab") if k != "merged models" or m == "b"],
+)
+def test_shared_entries_are_refused(tmp_path: Path, kind: str, models: str) -> None:
+    """Through an anchor or a merge one model's value would be another's too."""
+    refs = tmp_path / "refs.yml"
+    refs.write_text(SHARED[kind])
+    reports = [_report(tmp_path, name, arm_accuracy=2, arm_drop=1) for name in models]
+    with pytest.raises(ConfigError, match="write every value out, without YAML anchors and merges"):
+        update(refs, reports, predictions=False)
+    assert refs.read_text() == SHARED[kind]
+
+
+def test_a_merged_model_of_paired_metrics_alone_is_refused(tmp_path: Path, write_run: WriteRun) -> None:
+    refs, report = tmp_path / "refs.yml", write_run("now", [True] * 40, model="b")
+    entry = "{predictions: {file: p.jsonl}, paired_loss: {value: 0, tolerance: 1, better: lower}}"
+    refs.write_text(f"models: {{<<: {{b: {entry}}}}}")
+    with pytest.raises(ConfigError, match="write every value out, without YAML anchors and merges"):
+        update(refs, [report], predictions=False)
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ([Edit(0, 1, "xy"), Edit(1, 1, "-"), Edit(2, 3, "")], "xy-b"),
+        ([Edit(0, 2, "x"), Edit(1, 3, "y")], None),
+        ([Edit(0, 1, "x"), Edit(0, 1, "x")], None),
+        ([Edit(1, 1, "x"), Edit(1, 1, "y")], None),
+    ],
+)
+def test_edits_of_the_same_characters_are_none(edits: list[Edit], expected: str | None) -> None:
+    assert applied("abc", edits) == expected
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+def test_all_files_are_written_or_none(tmp_path: Path, write_run: WriteRun) -> None:
+    """The second model's predictions have no place: the first one's stay those its references name."""
+    refs = tmp_path / "refs.yml"
+    update(refs, [write_run(f"{m} then", [True] * 40, model=m) for m in "ab"], predictions=True)
+    place = read_references(refs).predictions["b"].path
+    place.unlink()
+    place.mkdir()
+    before = _contents(tmp_path)
+    now = [write_run(f"{m} now", [True] * 39 + [False], model=m) for m in "ab"]
+    with pytest.raises(InputError, match="cannot write"):
+        update(refs, now, predictions=False)
+    assert _contents(tmp_path) == before
+
+
+def test_a_link_to_references_stays_one(tmp_path: Path, write_run: WriteRun) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "refs.yml", tmp_path / "link.yml"
+    link.symlink_to(real)
+    for name, wrong in (("then", 0), ("now", 1)):  # a new file, then one that is there
+        report = write_run(name, [True] * (40 - wrong) + [False] * wrong)
+        update(link, [report], predictions=True)
+        assert link.is_symlink() and real.read_bytes() == link.read_bytes()
+        assert run(["compare", "--baseline", str(link), str(report)]) == 0
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link.yml"
+    link.symlink_to(link)
+    with pytest.raises(InputError, match="is a link that leads to itself"):
+        update(link, [_report(tmp_path, "a", arm_accuracy=2)], predictions=False)
+    assert link.is_symlink()
+
+
 def test_a_report_without_predictions_cannot_be_stored_with_them(tmp_path: Path) -> None:
     refs = tmp_path / "refs.yml"
-    with pytest.raises(InputError, match=r"no predictions\.jsonl beside it"):
+    with pytest.raises(InputError, match=r"no predictions\.jsonl beside the report: nothing to store"):
         update(refs, [_report(tmp_path, "a", arm_accuracy=2)], predictions=True)
     assert not refs.exists()
 
