@@ -3,10 +3,12 @@
     python -m benchmarks.finetuned -c RECIPE --work FOLDER [--shipped FILE ...] [-o A.B=v ...]
 
 Finetuning alone may help on the data at hand, and that gain is not compression's: a published drop counts
-against the better of the original and this one. Trains the original for `Prune.Finetune` of the recipe with
-itself as its teacher, scores both and every shipped file on the same `Check.images` lines or pages of
-`Eval`, and prints each file's drop against both with its paired 95% interval. FOLDER keeps the training; the
-same command goes on there. Exit code 1 when a file lost more than `Check.max_drop` points against the better.
+against the better of the original and this one. Distilling from itself is no way round it: rounding alone
+moves weights, and augmented pictures teach. Trains the original for `Prune.Finetune` of the recipe, as often
+as there are rounds, with itself as its teacher, scores both and every shipped file on the same `Check.images`
+lines or pages of `Eval`, and prints each file's drop against both with its paired 95% interval. FOLDER keeps
+the training; the same command goes on there. Exit code 1 when a file lost more than `Check.max_drop` points
+against the better.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ BATCH = 8
 
 
 def finetuned(config: Config, model: Bundle, work: Path, progress: Reporter) -> Bundle:
-    """A trained copy: the recipe's steps, batches and teacher, and no cut."""
+    """A trained copy: the recipe's rounds, steps, batches and teacher, and no cut."""
     from slim.cli.common import DEFAULT_SEED
     from slim.pipeline import datasets
     from slim.training import fit
@@ -41,11 +43,14 @@ def finetuned(config: Config, model: Bundle, work: Path, progress: Reporter) -> 
         raise SystemExit("the recipe has no Prune.Finetune: the original is the better float")
     seed = DEFAULT_SEED if config.Global.seed is None else config.Global.seed
     copy = model.clone()
-    source = batches(copy.spec, datasets.dataset(config, "train", copy.spec.kind, seed), recipe, seed)
     teacher = model.net if recipe.distill else None
-    fit(
-        copy.net, recipe, source, kind=copy.spec.kind, out=work, teacher=teacher, seed=seed, progress=progress
-    )
+    rounds, kind = config.Prune.rounds, copy.spec.kind
+    train = datasets.dataset(config, "train", kind, seed)
+    for number in range(rounds):
+        own = seed + number  # each round on batches of its own, as `slim.pipeline.pruning` seeds them
+        source = batches(copy.spec, train, recipe, own)
+        out = work if rounds == 1 else work / f"round-{number + 1}"
+        fit(copy.net, recipe, source, kind=kind, out=out, teacher=teacher, seed=own, progress=progress)
     copy.net.eval()
     return copy
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from benchmarks.finetuned import report
+from slim.config.overrides import data_overrides
 from slim.evaluate import EvalResult, PredictionRow
 
 
@@ -28,3 +35,24 @@ def test_a_gain_of_finetuning_is_not_compressions(finetuned: int, better: str, h
 def test_without_a_bound_every_file_holds() -> None:
     found = report({"original": result(180), "finetuned": result(180), "x.nb": result(20)}, None)
     assert found["files"]["x.nb"]["holds"] and found["images"] == 200
+
+
+@pytest.mark.slow
+def test_the_command_trains_once_a_round_and_scores_beside_the_original(
+    few_lines: Path, checkout: Path, tmp_path: Path
+) -> None:
+    """Two rounds of three steps on few lines: the road, not the figures."""
+    short = ["Prune.rounds=2", "Prune.Finetune.steps=3", "Prune.Finetune.batch_size=8", "Check.images=16"]
+    command = [sys.executable, "-m", "benchmarks.finetuned", "-c", "cls/cls_demo", "--work", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "-o", *data_overrides(few_lines), *short],
+        cwd=checkout,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["images"] == 16 and set(found["metrics"]) == {"original", "finetuned"}
+    assert {path.name for path in tmp_path.iterdir()} == {"round-1", "round-2"}
