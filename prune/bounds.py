@@ -109,7 +109,8 @@ def _bound(group: Group, rules: Sequence[Rule], align: int, whole: int, share: f
             most = most if rule.most is None else rule.most
             align = align if rule.align is None else rule.align
     must, may = ceil(whole * least * share - _ROUNDING), floor(whole * most * share + _ROUNDING)
-    found = Bound(whole, group.size, max(1, whole - may), min(group.size, whole - must), align)
+    # One channel always stays: of two, a share of 0.6 rounds to both.
+    found = Bound(whole, group.size, max(1, whole - may), min(group.size, max(1, whole - must)), align)
     if not found.counts():
         raise UsageError(
             f"{group.name} may keep {found.lowest} to {found.highest} of {whole} channels, and no multiple "

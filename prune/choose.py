@@ -219,6 +219,7 @@ def _fastest(
 ) -> Choice:
     """Of the alignments that hold the budgets the one whose file is fastest."""
     found: dict[int, Choice] = {}
+    nothing: Choice | None = None
     refused: UsageError | None = None
     for align in ALIGNS:
         try:
@@ -226,8 +227,12 @@ def _fastest(
         except UsageError as error:
             refused = refused or error
             continue
-        if choice.kept and choice not in found.values():
+        if not choice.kept:
+            nothing = choice
+        elif choice not in found.values():
             found[align] = choice
+    if not found and nothing is not None and problem.goal.rounds > 1:
+        return nothing  # the rounds before went this far already
     if not found:
         raise refused or UsageError("the recipe removes no channel", where="Prune.align")
     shares = dict(zip(found, problem.latency([choice.kept for choice in found.values()]), strict=True))

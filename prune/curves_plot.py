@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prune.groups import Group
@@ -14,6 +14,28 @@ _COLUMNS = 5
 _BLUE, _RED, _GREY = "#1f5fa8", "#b8312f", "#8a8a8a"
 
 
+def require_drawable(path: Path) -> None:
+    """Refuse a picture that `plot_curves` could not write, before hours of work go into its curves.
+
+    Leaves no trace, but for folders above ``path`` that did not exist.
+
+    Raises:
+        InputError: an ending matplotlib does not write, or no place for a file.
+        ToolMissing: matplotlib is not installed.
+    """
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise InputError("has an ending that cannot be drawn", where=path, remedy="use .png, .svg or .pdf")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ToolMissing(
+            f"matplotlib cannot be imported ({error})", remedy="pip install matplotlib"
+        ) from error
+    if path.is_dir():
+        raise InputError("is a folder", where=path, remedy="name a file")
+    _aside(path, lambda aside: aside.touch())
+
+
 def plot_curves(curves: Sensitivity, groups: Sequence[Group], path: Path) -> None:
     """Write ``path`` (.png, .svg or .pdf by its ending), aside first.
 
@@ -21,22 +43,16 @@ def plot_curves(curves: Sensitivity, groups: Sequence[Group], path: Path) -> Non
     its 95% interval where the lines were counted; the grey line is where a curve ends (collapsed).
 
     Raises:
-        InputError: nothing measured, an ending matplotlib does not write, or no permission.
-        ToolMissing: matplotlib is not installed.
+        InputError: nothing measured. As `require_drawable`.
     """
     sizes = {g.name: g.size for g in groups}
     shown = {n: points for n, points in curves.curves.items() if points and n in sizes}
     if not shown:
         raise InputError("there are no curves to draw", where=path)
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError("has an ending that cannot be drawn", where=path, remedy="use .png, .svg or .pdf")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ToolMissing(
-            f"matplotlib cannot be imported ({error})", remedy="pip install matplotlib"
-        ) from error
+    require_drawable(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     order = sorted(shown, key=lambda name: -_steepness(shown[name], sizes[name]))
     rows = -(-len(order) // _COLUMNS)
     figure = Figure(figsize=(3.0 * min(_COLUMNS, len(order)), 1.9 * rows + 0.9), layout="constrained")
@@ -98,12 +114,20 @@ def _steepness(points: Sequence[Point], size: int) -> float:
 
 
 def _write(figure, path: Path) -> None:  # type: ignore[no-untyped-def]
+    def draw(aside: Path) -> None:
+        figure.savefig(aside, format=path.suffix[1:], dpi=130)
+        os.replace(aside, path)
+
+    _aside(path, draw)
+
+
+def _aside(path: Path, write: Callable[[Path], None]) -> None:
+    """``write`` a file beside ``path``, which is gone afterwards."""
     aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            figure.savefig(aside, format=path.suffix[1:], dpi=130)
-            os.replace(aside, path)
+            write(aside)
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:

@@ -48,9 +48,9 @@ def gradients(net: nn.Layer, loss: Callable[[Any, B], Any], batches: Iterable[B]
             _forget(net)
             loss(net(paddle.to_tensor(batch.image)), batch).backward()
             count += 1
-            for tensor in net.parameters():
+            for path, tensor in net.named_parameters():
                 if tensor.grad is not None:
-                    found.setdefault(tensor.name, []).append(_finite(tensor))
+                    found.setdefault(tensor.name, []).append(_finite(path, tensor))
     finally:
         _forget(net)
         for layer, training in modes:
@@ -65,10 +65,8 @@ def _forget(net: nn.Layer) -> None:
         tensor.clear_gradient(False)  # freed, not filled with zeros
 
 
-def _finite(tensor: Any) -> npt.NDArray[np.float32]:
+def _finite(path: str, tensor: Any) -> npt.NDArray[np.float32]:
     value: npt.NDArray[np.float32] = tensor.grad.numpy()
     if not np.isfinite(value).all():
-        raise StageFailed(
-            f"the gradient of {tensor.name} is not finite", remedy="is this checkpoint trained?"
-        )
+        raise StageFailed(f"the gradient of {path} is not finite", remedy="is this checkpoint trained?")
     return value

@@ -14,7 +14,7 @@ from prune.probe import LineProbe, Probe, ScoreProbe
 from prune.sensitivity import Keep, Sensitivity, measure
 from slim.artifact import write_json
 from slim.distributed import on_first
-from slim.errors import UsageError
+from slim.errors import InputError, UsageError
 from slim.stage import StageContext, require_trained
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def curves_for(
     Args:
         every: all groups of the net; ``groups``: those that may be cut.
     Raises:
-        UsageError: no lines to score on, or a metric near zero. As `prune.curves.read_curves`.
+        UsageError: no lines to score on, or a metric near zero. InputError: curves of a wider net alone.
+        As `prune.curves.read_curves`.
     """
     if section.sensitivities is not None:
         probe = None if section.max_drop is None else _probe(bundle, section, ctx)
@@ -83,10 +84,10 @@ def _given(
 ) -> Sensitivity:
     """Curves of a file; groups it says nothing of stay whole. Kept with the stage's results."""
     path = Path(section.sensitivities or "")
-    curves = read_curves(path, bundle, every)
+    curves = _fitting(read_curves(path, bundle, every), every, path, ctx)
     if ctx.score is not None:
         require_trained(ctx.score(bundle))
-    used = [g.name for g in groups if g.name in curves.curves]
+    used = [g.name for g in groups if curves.curves.get(g.name)]
     ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
     if curves.key.get("weights") not in (None, bundle.sha256()):
         ctx.progress.warn(f"{path} was measured on other weights")
@@ -94,6 +95,25 @@ def _given(
         curves = replace(curves, baseline=probe.baseline().score)
     write_json(ctx.work / SENSITIVITY, curves.to_json())
     return curves
+
+
+def _fitting(curves: Sensitivity, every: Sequence[Group], path: Path, ctx: StageContext) -> Sensitivity:
+    """Curves without the points of a wider net: they leave no fewer channels than this one has."""
+    sizes = {g.name: g.size for g in every}
+    fitting = {
+        name: [p for p in points if p.kept < sizes.get(name, p.kept + 1)]
+        for name, points in curves.curves.items()
+    }
+    kept, given = (sum(map(len, named.values())) for named in (fitting, curves.curves))
+    if given and not kept:
+        raise InputError(
+            "each of its points leaves as many channels as this net has, or more",
+            where=path,
+            remedy="give the curves of this very net",
+        )
+    if kept < given:
+        ctx.progress.warn(f"{path}: {given - kept} of {given} points are of a wider net and are left out")
+    return replace(curves, curves=fitting)
 
 
 def _probe(bundle: Bundle, section: PruneSection, ctx: StageContext) -> Probe:

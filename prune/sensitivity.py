@@ -25,7 +25,7 @@ from slim.statistics import paired_drop
 
 VERSION = 2
 COLLAPSED = 0.5
-"""Relative loss at which a curve ends: no plan goes there."""
+"""Relative loss beyond which a curve ends; its last point may lie there, and a plan may go as far as that."""
 BEND = 0.02
 """Rise of the relative loss between two neighbouring points that is worth a point between them."""
 
@@ -86,9 +86,8 @@ class Sensitivity:
             )
         try:
             curves = _points(data["curves"])
-            numbers = [v for points in curves.values() for p in points for v in (p.score, p.loss, p.shift)]
-            if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
-                raise ValueError("a value is not a finite number")
+            for point in (p for points in curves.values() for p in points):
+                _require_sound(point)
             return cls(float(data["baseline"]), curves, dict(data["key"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"sensitivity is damaged ({error})", where=where) from error
@@ -179,6 +178,16 @@ def _plain(curves: Mapping[str, list[Point]]) -> dict[str, list[dict[str, Any]]]
 
 def _points(curves: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[Point]]:
     return {name: [Point(**point) for point in points] for name, points in curves.items()}
+
+
+def _require_sound(point: Point) -> None:
+    """ValueError for a point that no measurement gives."""
+    bounds = [v for v in (point.low, point.high) if v is not None]
+    numbers = [point.score, point.loss, point.shift, *bounds]
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers):
+        raise ValueError("a value is not a finite number")
+    if type(point.kept) is not int or point.kept < 1:
+        raise ValueError(f"kept is {point.kept!r}, must be an integer of at least 1")
 
 
 def _resume(path: Path | None, key: Mapping[str, Any], progress: Reporter) -> Mapping[str, list[Point]]:

@@ -37,7 +37,12 @@ _GRADIENT_BATCH = 16
 
 
 def show_groups(bundle: Bundle) -> list[dict[str, Any]]:
-    """Every group as plain data, with the share of the FLOPs that goes with one of its channels."""
+    """Every group as plain data, with the share of the FLOPs that goes with one of its channels.
+
+    Raises:
+        UnsupportedModel: a quantized model, or a net whose channels cannot be followed.
+    """
+    _require_float(bundle)
     groups = find_groups(bundle.net, bundle.spec.input.shape)
     costs = CostModel(bundle.net, groups, bundle.spec.input.shape)
     rows = []
@@ -84,14 +89,14 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext, goal: Goal | 
         keep=keep,
         cut=lambda counts: apply(bundle, planned(counts)),
     )
+    # In one process: what follows from measured time comes out a little different in each.
     if section.method == "sensitivity":
         curves = curves_for(bundle, section, ctx, groups, chosen, keep)
-        # In one process: budgets of measured time come out a little different in each.
         counts: Mapping[str, int] = on_first(lambda: dict(choose.choose(problem, curves)))
     else:
         if ctx.score is not None:
             require_trained(ctx.score(bundle))
-        counts = choose.choose(problem, None)
+        counts = on_first(lambda: dict(choose.choose(problem, None)))
     if not counts and goal.rounds == 1:
         raise UsageError(
             "the recipe removes no channel", where="Prune", remedy="ask more of the budgets, or lower align"

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from slim.config.fields import Above0, Count, Number, Positive, Section, Text, as_integer
 from slim.config.ours import Points, TrainRecipe
@@ -28,6 +35,8 @@ Align = Annotated[
 ]
 BUDGETS = ("flops", "params", "nb_bytes", "latency", "max_drop")
 DEFAULT_FLOPS = 0.1
+_OF_CURVES = ("params", "nb_bytes", "latency", "max_drop", "sensitivities")
+"""What method ratio must not be given: bounds it would not hold, and curves it would not read."""
 
 
 class PruneRule(Section):
@@ -38,7 +47,7 @@ class PruneRule(Section):
     """
 
     path: Text = Field(description="glob of group names or of layers that make the group's channels")
-    least: Part | None = Field(default=None, description="share of the channels that must go")
+    least: Part | None = Field(default=None, description="share of the channels that must go; one stays")
     most: Part | None = Field(default=None, description="share of the channels that may go")
     align: Positive | None = Field(default=None, description="kept channels are a multiple of this")
 
@@ -98,7 +107,9 @@ class PruneSection(Section):
         description="kept channels are a multiple of this; fastest: 1, 2, 4 or 8, timed in Paddle-Lite x86",
     )
     rules: tuple[PruneRule, ...] = Field(default=(), description="bounds of single groups")
-    exclude: tuple[Text, ...] = Field(default=(), description="globs of layer paths that stay whole")
+    exclude: tuple[Text, ...] = Field(
+        default=(), description="globs of layers that keep all channels they make; what they read may be cut"
+    )
     rounds: Positive = Field(
         default=1, description="cut and finetune so many times, each time a part of the way to the budgets"
     )
@@ -114,21 +125,35 @@ class PruneSection(Section):
             raise ValueError(f"is {list(ratios)}, must rise from entry to entry")
         return ratios
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _some_budget(cls, data: Any) -> Any:
+    def _some_budget(cls, data: Any, made: ModelWrapValidatorHandler[PruneSection]) -> PruneSection:
         """Without any budget a tenth of the multiply-adds goes; ``flops: null`` says that none is meant."""
         if not isinstance(data, dict) or any(key in data for key in BUDGETS):
-            return data
-        return {**data, "flops": DEFAULT_FLOPS}
+            return made(data)
+        section = made({**data, "flops": DEFAULT_FLOPS})
+        section.model_fields_set.discard("flops")  # nobody asked for it: see `unused`
+        return section
 
     @model_validator(mode="after")
     def _budget(self) -> PruneSection:
         if self.method == "sensitivity" and all(getattr(self, key) is None for key in BUDGETS):
             raise ValueError(f"has method sensitivity and no budget, give one of {', '.join(BUDGETS)}")
-        unused = [key for key in ("params", "nb_bytes", "latency") if getattr(self, key) is not None]
+        unheld = [key for key in _OF_CURVES if getattr(self, key) is not None]
         if self.rounds > 1 and self.sensitivities is not None:
             raise ValueError("has sensitivities and several rounds: curves of a file are of the whole net")
-        if self.method == "ratio" and unused:
-            raise ValueError(f"has method ratio, which holds no {unused[0]}: use method sensitivity")
+        if self.method == "ratio" and unheld:
+            raise ValueError(f"has method ratio, which holds no {unheld[0]}: use method sensitivity")
         return self
+
+    def unused(self) -> list[str]:
+        """Keys that were given and change nothing with this method; a recipe built on another may have some.
+
+        >>> PruneSection(method="ratio", flops=0.2).unused(), PruneSection(ratio=0.3).unused()
+        (['Prune.flops'], ['Prune.ratio'])
+        >>> PruneSection(method="ratio", flops=None).unused(), PruneSection().unused()
+        ([], [])
+        """
+        others = ("flops", "ratios", "refine") if self.method == "ratio" else ("ratio",)
+        given = [key for key in others if key in self.model_fields_set]
+        return [f"Prune.{key}" for key in given if getattr(self, key) not in (None, 0)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from slim import artifact, distributed
 from slim.errors import UsageError
+from slim.numerics import file_sha256
 from slim.pipeline.costing import FileCosts
 from slim.pipeline.stages import Job, StageResult, described, job_for
 from slim.progress import Reporter
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from prune.budget import Goal
     from prune.plan import PrunePlan
     from slim.bundle import Bundle
-    from slim.config import Config, PruneSection
+    from slim.config import Config, PruneSection, TrainRecipe
 
 PLAN = "plan.json"
 ROUND = "model"
@@ -46,19 +47,10 @@ def prune(
     from prune.measuring import SENSITIVITY
     from prune.plan import composed_rows
     from prune.table import by_layer, layers_text
-    from slim.config import PruneSection
 
-    section = config.Prune or PruneSection()
-    if sensitivities is not None:
-        section = section.model_copy(update={"sensitivities": str(sensitivities)})
-    if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
-        raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
-    if sensitivities is not None and section.rounds > 1:
-        raise UsageError(
-            "curves of a file are of the whole net, and there are several rounds",
-            where="Prune.rounds",
-            remedy="use 1, or let each round measure",
-        )
+    section = _section(config, sensitivities, plot)
+    if unused := section.unused():
+        progress.info(f"{', '.join(unused)}: no effect with method {section.method}")
     with job_for("prune", config, section, model, out, seed, strict, progress) as plain:
         job = _with_costs(plain)
         done = _all_rounds(job, plot)
@@ -67,11 +59,53 @@ def prune(
             return StageResult("prune", job.dest, done.checks, {})
         rows = by_layer(job.before.net, done.model.net, done.model.spec.input.shape)
         progress.info(f"before and after by layer\n{layers_text(rows)}")
-        facts = {"plan": composed_rows(done.model.cuts[len(job.before.cuts) :]), "layers": rows}
+        rows_by_group = composed_rows(done.model.cuts[len(job.before.cuts) :])
+        facts = {"plan": rows_by_group, "layers": rows, **needs(config, section)}
         kept = [_work(job, 1) / SENSITIVITY]
         steps = {"cut_weights": done.cut, "finetune_steps": done.steps}
         finished = job.finish(done.model, done.checks, facts, kept, **steps)
     return replace(finished, details={"layers": rows})
+
+
+def needs(config: Config, section: PruneSection) -> dict[str, Any]:
+    """What a plan depends on beside its own section, the data and the weights; empty for most recipes.
+
+    ``bytes_of``: the sections a budget of bytes is weighed by, without what changes no byte of the file.
+    ``sensitivities``: sha256 of the file of curves, null where it is gone.
+    """
+    found: dict[str, Any] = {}
+    if section.nb_bytes is not None:
+        without = {"Quant": {"Finetune"}, "Export": {"targets", "timeout"}}
+        sections = {name: getattr(config, name) for name in without}
+        found["bytes_of"] = {
+            name: part and part.model_dump(mode="json", exclude=without[name])
+            for name, part in sections.items()
+        }
+    if section.sensitivities is not None:
+        path = Path(section.sensitivities)
+        found["sensitivities"] = file_sha256(path) if path.is_file() else None
+    return found
+
+
+def _section(config: Config, sensitivities: Path | None, plot: Path | None) -> PruneSection:
+    """The section with what the command line adds to it; what cannot be done is refused before any work."""
+    from prune.curves_plot import require_drawable
+    from slim.config import PruneSection
+
+    section = config.Prune or PruneSection()
+    if section.method != "sensitivity" and (plot is not None or sensitivities is not None):
+        raise UsageError("method ratio has no curves", where="Prune.method", remedy="use method sensitivity")
+    if sensitivities is not None and section.rounds > 1:
+        raise UsageError(
+            "curves of a file are of the whole net, and there are several rounds",
+            where="Prune.rounds",
+            remedy="use 1, or let each round measure",
+        )
+    if plot is not None and distributed.is_first():
+        require_drawable(plot)
+    return (
+        section if sensitivities is None else section.model_copy(update={"sensitivities": str(sensitivities)})
+    )
 
 
 @dataclass(frozen=True)
@@ -236,6 +270,7 @@ def _key(job: Job) -> dict[str, Any]:
         "seed": job.context.seed,
         "tools": artifact.tool_versions(),
         "data": described(job.config, job.before.spec.kind, job.context.seed),
+        **needs(job.config, job.section),
     }
 
 
@@ -265,6 +300,7 @@ def _recover(pruned: Bundle, section: PruneSection, job: Job) -> int:
         recipe,
         source,
         kind=pruned.spec.kind,
+        evaluate=_evaluator(pruned, recipe, context.score),
         out=context.work / "finetune",
         teacher=_teacher(context, job.before).net if recipe.distill else None,
         progress=context.progress,
@@ -273,6 +309,15 @@ def _recover(pruned: Bundle, section: PruneSection, job: Job) -> int:
     pruned.net.eval()
     tell_bad_lines(source, context.progress)
     return done.steps
+
+
+def _evaluator(
+    pruned: Bundle, recipe: TrainRecipe, score: Callable[[Bundle], float] | None
+) -> Callable[[], dict[str, float]] | None:
+    """Points on calibration lines, by which the best weights are kept; None: the last ones are."""
+    if recipe.eval_every is None or score is None:
+        return None
+    return lambda: {"acc": score(pruned)}
 
 
 def _teacher(context: StageContext, before: Bundle) -> Bundle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def with_targets(config: Config, targets: tuple[str, ...] | None) -> Config:
 
 
 class _Runner:
-    """Does a stage, or finds it done: same recipe, parent, seed, data sets and tool versions."""
+    """Does a stage, or finds it done: same recipe and needs, parent, seed, data sets and tool versions."""
 
     def __init__(
         self, config: Config, root: Path, fresh: bool, seed: int, strict: bool, progress: Reporter
@@ -126,7 +126,8 @@ class _Runner:
                 progress=self.progress,
                 strict=self.strict,
             )
-        self._once(name, dest, model, section.model_dump(mode="json"), do, data=True)
+        needs = pruning.needs(self.config, section) if name == "prune" else {}
+        self._once(name, dest, model, section.model_dump(mode="json"), do, data=True, needs=needs)
         return str(dest)
 
     def export(self, name: str, model: str | None) -> str:
@@ -154,8 +155,9 @@ class _Runner:
         do: Callable[[], object],
         *,
         data: bool = False,
+        needs: Mapping[str, Any] | None = None,
     ) -> None:
-        if not self.fresh and self._done(dest, model, recipe, data):
+        if not self.fresh and self._done(dest, model, recipe, data, needs or {}):
             self.progress.info(f"{name}: already done in {dest}")
             return
         work = stages.work_folder(dest)
@@ -165,7 +167,9 @@ class _Runner:
         self.progress.info(f"{name}: {dest}")
         do()
 
-    def _done(self, dest: Path, model: str | None, recipe: dict[str, Any], data: bool) -> bool:
+    def _done(
+        self, dest: Path, model: str | None, recipe: dict[str, Any], data: bool, needs: Mapping[str, Any]
+    ) -> bool:
         if not (dest / MANIFEST).is_file():
             return False
         try:
@@ -177,14 +181,18 @@ class _Runner:
         found = manifest.parent, dict(manifest.recipe), manifest.seed, dict(manifest.tools)
         if found != (parent, recipe, self.seed, tool_versions()):
             return False
+        if any(manifest.facts.get(name) != value for name, value in needs.items()):
+            return False
         return not data or dict(manifest.data) == stages.described(self.config, self.config.kind, self.seed)
 
 
 def _publish(folder: Path, root: Path, names: Sequence[str] = _KEPT) -> None:
-    """Copy the results to the top of the run's folder, each aside first."""
+    """Copy the results to the top of the run's folder, each aside first; what has none now goes."""
     for name in names:
         source = folder / name
         if source.is_file():
             aside = root / f".{name}.tmp-{os.getpid()}"
             shutil.copy2(source, aside)
             os.replace(aside, root / name)
+        elif name != "labels.txt":  # a detector has none: one that lies here may be somebody's own
+            (root / name).unlink(missing_ok=True)

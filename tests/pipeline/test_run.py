@@ -15,6 +15,7 @@ import pytest
 from slim.artifact import read_manifest, verify
 from slim.cli.main import run
 from slim.errors import GateFailed
+from slim.pipeline import lineage
 from slim.pipeline.opening import open_model
 from slim.progress import Silent
 
@@ -197,7 +198,7 @@ def test_a_changed_page_of_curves_is_left_out_with_a_word(
     folder = tmp_path / "prune"
     shutil.copytree(done[0] / "prune", folder)
     (folder / "sensitivity.json").write_text('{"version": 99}')
-    original = open_model("zoo:ch_ppocr_mobile_v2.0_cls", None, Silent())
-    past = [{"stage": "prune", "out": str(folder)}]
-    assert sensitivity(past, original, ConsoleReporter(sys.stderr)) is None
+    past = [dict(read_manifest(folder).facts["lineage"][-1]) | {"out": str(folder)}]
+    kept, _ = lineage.folders(past)
+    assert sensitivity(kept, ConsoleReporter(sys.stderr)) is None
     assert "sensitivity version is 99" in capsys.readouterr().err

@@ -223,6 +223,17 @@ def test_a_round_goes_its_part_of_the_way(classifier: Bundle, curves: str, tmp_p
     assert params_left + 3000 <= (params + 3000 + 118_000) / 2
 
 
+@pytest.mark.parametrize("align", [1, "fastest"])
+def test_a_later_round_with_nothing_left_to_cut_is_no_error(
+    classifier: Bundle, bundles: Bundles, curves: str, align: object, tmp_path: Path
+) -> None:
+    """The whole net was a larger one: its budget is held before this round, whatever the alignment."""
+    recipe, whole = section(curves, flops=0.12, align=align), bundles("rec")
+    assert not stage.plan(classifier, recipe, context(tmp_path), Goal(whole, 2, 2)).kept
+    with pytest.raises(UsageError, match="the recipe removes no channel"):
+        stage.plan(classifier, recipe, context(tmp_path), Goal(whole))
+
+
 def test_what_is_cut_for_time_is_what_takes_time(classifier: Bundle, curves: str, tmp_path: Path) -> None:
     """A machine on which one early layer takes nearly all the time, whatever its multiply-adds."""
     slow = "backbone.blocks.1.expand_conv.conv"

@@ -148,6 +148,12 @@ def test_taylor_by_hand() -> None:
     assert net[1].weight.grad is None
 
 
+def test_a_gradient_that_is_not_finite_is_named_by_its_layer() -> None:
+    net, _ = two_channels()
+    with pytest.raises(StageFailed, match=r"the gradient of [01]\.weight is not finite"):
+        gradients(net, power, [Batch(np.full((1, 1, 1, 1), np.inf, "float32"))])
+
+
 @pytest.mark.parametrize("name", ["cls", "rec"])
 def test_taylor_foretells_what_silencing_a_channel_does(nets: Make, groups_of: Groups, name: str) -> None:
     """To first order: weights that read a group scaled by 1 +- 0.5% move the loss by its gates' gradient."""

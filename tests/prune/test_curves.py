@@ -13,13 +13,15 @@ import pytest
 
 from prune import stage
 from prune.curves import from_paddleslim, read_curves, read_sen_pickle
-from prune.curves_plot import plot_curves
+from prune.curves_plot import plot_curves, require_drawable
 from prune.groups import Group
 from prune.sensitivity import Point, Sensitivity
-from slim.artifact import read_json
+from slim.artifact import read_json, write_json
 from slim.bundle import Bundle
-from slim.config import PruneSection
+from slim.config import Config, PruneSection
 from slim.errors import CheckpointError, InputError
+from slim.pipeline.pruning import prune
+from slim.progress import Silent
 from slim.stage import StageContext
 
 Bundles = Callable[[str], Bundle]
@@ -135,6 +137,48 @@ def test_a_plan_from_paddleslims_curves(classifier: Bundle, tmp_path: Path) -> N
     assert stage.plan(classifier, again, StageContext(work=tmp_path / "w2", seed=0)).kept == made.kept
     stage.plot(classifier, tmp_path / "work", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_points_of_a_wider_net_are_left_out_and_that_is_said(classifier: Bundle, tmp_path: Path) -> None:
+    """Of these groups one has 8 channels here, the other 200: it had 16 and 200 where it was measured."""
+    told: list[str] = []
+
+    class Told(Silent):
+        def warn(self, message: str) -> None:
+            told.append(message)
+
+    name, other = "backbone.conv1.conv", "backbone.conv2.conv"
+    points = {
+        name: [Point(kept, 90.0, 0.01, 0.0) for kept in (12, 8, 6)],
+        other: [Point(100, 90.0, 0.01, 0.0)],
+    }
+    path = tmp_path / "wider.json"
+    write_json(path, Sensitivity(90.0, points).to_json())
+    section = PruneSection(flops=0.02, criterion="l1", sensitivities=str(path))
+    ctx = StageContext(work=tmp_path / "work", seed=0, progress=Told())
+    assert set(stage.plan(classifier, section, ctx).kept) <= {name, other}
+    assert told == [f"{path}: 2 of 4 points are of a wider net and are left out"]
+    stage.plot(classifier, tmp_path / "work", tmp_path / "curves.png")
+    write_json(path, Sensitivity(90.0, {name: points[name][:2]}).to_json())
+    with pytest.raises(InputError, match="each of its points leaves as many channels as this net has"):
+        stage.plan(classifier, section, ctx)
+
+
+def test_a_picture_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = Config(Prune=PruneSection(flops=0.1))
+    for name, says in (
+        ("a.doc", "cannot be drawn"),
+        (".", "cannot be drawn"),
+        ("file/a.png", "cannot write"),
+    ):
+        with pytest.raises(InputError, match=says):
+            prune(config, model="none", out=None, seed=0, progress=Silent(), plot=tmp_path / name)
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        require_drawable(tmp_path / "a.png")
+    require_drawable(tmp_path / "new" / "b.png")
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_what_cannot_be_drawn_or_found_is_said(groups_of: Groups, tmp_path: Path) -> None:

@@ -226,8 +226,24 @@ def test_json_round_trip_and_damage() -> None:
     ):
         with pytest.raises(ArtifactError):
             Sensitivity.from_json(damaged)
-    data["curves"]["a"][0]["loss"] = None
-    with pytest.raises(ArtifactError, match="not a finite number"):
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("loss", None, "not a finite number"),
+        ("low", "0.1", "not a finite number"),
+        ("high", float("inf"), "not a finite number"),
+        ("score", True, "not a finite number"),
+        ("kept", 0, "kept is 0, must be an integer of at least 1"),
+        ("kept", 6.5, "kept is 6.5, must be an integer"),
+        ("kept", "6", "kept is '6', must be an integer"),
+    ],
+)
+def test_a_damaged_point_is_refused(key: str, value: object, says: str) -> None:
+    data = measure(GROUPS, FakeProbe(), keep, (0.25,), {"weights": "w"}).to_json()
+    data["curves"]["a"][0][key] = value
+    with pytest.raises(ArtifactError, match=says):
         Sensitivity.from_json(data)
 
 

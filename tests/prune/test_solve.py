@@ -164,3 +164,8 @@ def test_each_group_stays_within_its_rules(solved: tuple[tuple[Group, ...], Cost
         bounds(groups, (PruneRule(path="nope", most=0.5),), 1)
     with pytest.raises(UsageError, match="0 may keep 14 to 15 of 16 channels, and no multiple of 8 lies"):
         bounds(groups, (PruneRule(path="0", least=0.01, most=0.125),), 8)
+
+
+def test_one_channel_stays_where_a_share_rounds_to_all() -> None:
+    gate = Group("gate", 2, (), ())
+    assert bounds([gate], (PruneRule(path="*", least=0.6),), 1)["gate"].counts() == [1]

@@ -140,6 +140,21 @@ def test_show_groups_is_plain_data(classifier: Bundle) -> None:
     assert rows["head.fc"]["reasons"] and rows["head.fc"]["flops_per_channel"] == 0
 
 
+def test_groups_of_a_quantized_model_are_not_an_empty_table(classifier: Bundle) -> None:
+    with pytest.raises(UnsupportedModel, match="is a quantized model"):
+        stage.show_groups(replace(classifier, scheme={}))
+
+
+def test_a_plan_by_ratio_is_that_of_the_first_process(
+    classifier: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``align: fastest`` two clocks may choose two alignments."""
+    answer = {"backbone.conv2.conv": 100}
+    monkeypatch.setattr(stage, "on_first", lambda make: answer)
+    plan = stage.plan(classifier, PruneSection(method="ratio", ratio=0.1), context(tmp_path))
+    assert {name: len(kept) for name, kept in plan.kept.items()} == answer
+
+
 def test_what_the_stage_refuses(classifier: Bundle, flat: PrunePlan, tmp_path: Path) -> None:
     by_ratio = PruneSection(method="ratio", ratio=0.1)
     with pytest.raises(ArtifactError, match="made for weights 000000000000"):
