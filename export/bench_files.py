@@ -84,13 +84,14 @@ def bench(
     Args:
         paths: .nb files, inference programs (folder, .pdmodel or prefix), folders of ``slim export-nb``.
         shape: of the input, 1 x C x H x W; None: that of the folder's spec.json, else what the file declares.
-        threads: of each engine. The executor's matrix products use them, its other operators one.
+        threads: of each engine that has a choice: Paddle-Lite x86 always uses one, and of the executor the
+            matrix products use them.
         per_op: also time each operator, where the runtime allows it (the executor of ARM files does).
 
     Returns:
         ``files`` (``file``, ``runtime``, ``shape``, ``bytes``, ``p50_ms``, ``p90_ms``, ``runs``, ``best_ms``,
         ``ratio`` of the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above
-        the idle process, ``macs``, ``int8_share``, ``ops``), ``threads``, ``warm_up``, ``notes``.
+        the idle process, ``threads`` it ran on, ``macs``, ``int8_share``, ``ops``), ``warm_up``, ``notes``.
     Raises:
         InputError: no model, or no shape known. UnsupportedModel: nothing here can run a file.
         StageFailed: an engine died.
@@ -104,7 +105,7 @@ def bench(
         for worker, latency in zip(found, timed, strict=True):
             facts = worker.answer(_BURST_SECONDS, ("end", 0))
             rows.append(_row(worker, latency.to_json(), latency.p50_ms / timed[0].p50_ms, facts))
-    return {"files": rows, "threads": threads, "warm_up": warm_up, "notes": _notes(rows, per_op)}
+    return {"files": rows, "warm_up": warm_up, "notes": _notes(rows, threads, per_op)}
 
 
 def _row(worker: Worker, latency: dict[str, Any], ratio: float, facts: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +117,15 @@ def _row(worker: Worker, latency: dict[str, Any], ratio: float, facts: dict[str,
     return {**head, **latency, "ratio": ratio, **facts}
 
 
-def _notes(rows: Sequence[dict[str, Any]], per_op: bool) -> list[str]:
+def _notes(rows: Sequence[dict[str, Any]], threads: int, per_op: bool) -> list[str]:
     notes = [NOT_A_PHONE]
     if any(row["runtime"] == "nb" for row in rows):
         notes.append(EXECUTOR)
     if len({tuple(row["shape"]) for row in rows}) > 1:
         notes.append("the files read inputs of different sizes: their times are not of the same work")
+    fewer = [row["file"] for row in rows if row["threads"] < threads]
+    if fewer:
+        notes.append(f"{', '.join(fewer)}: on one thread, Paddle-Lite x86 has no choice of more")
     silent = [row["file"] for row in rows if "ops" not in row]
     if per_op and silent:
         notes.append(f"no time by operator: the runtime of {', '.join(silent)} does not tell")

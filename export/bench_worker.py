@@ -57,6 +57,7 @@ def _serve(
     facts: dict[str, Any] = {"peak_mb": memory_mb("VmHWM", getattr(runtime, "pid", None))}
     # The x86 runtime is a process of its own: what it weighed before the model was loaded is not known here.
     facts["model_mb"] = facts["peak_mb"] - idle if getattr(runtime, "pid", None) is None else None
+    facts["threads"] = getattr(runtime, "threads", threads)
     if per_op and hasattr(runtime, "profile"):
         facts["ops"] = by_op([runtime.profile(x) for _ in range(PROFILED)])
     facts |= _cost(path, shape)

@@ -23,7 +23,8 @@ from slim.stage import Check
 from slim.statistics import PairedDrop, hmean_interval
 
 MAX_LISTED = 200
-# "lost": the original is right and the shipped file wrong; "gained": the reverse; "other": both are wrong.
+# "lost": the original is right and the shipped file wrong; "gained": the reverse; "other": right or
+# wrong as before, since the metric ignores spaces and a wrong text may be another wrong one.
 _KINDS = ("lost", "gained", "other")
 
 

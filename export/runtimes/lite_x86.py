@@ -39,6 +39,8 @@ class LiteX86Runtime:
     """See `load`."""
 
     name = "lite-x86"
+    threads = 1
+    """What the engine computes with: the wheel has no switch for more, and reads no variable."""
 
     def __init__(self, path: Path, model: NbModel, *, threads: int) -> None:
         self._path = path
@@ -162,6 +164,8 @@ class LiteX86Runtime:
 def load(path: Path, *, threads: int = 1) -> LiteX86Runtime:
     """Start a worker with an x86 file.
 
+    Args:
+        threads: of numpy in the worker; the engine itself always uses one.
     Raises:
         InputError, NbFormatError: the file cannot be read.
         UnsupportedModel: its kernels are for another processor, or int8, which the wheel computes wrongly.

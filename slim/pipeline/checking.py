@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
-from slim.errors import CheckpointError, InputError
+from slim.errors import CheckpointError, InputError, UsageError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model
@@ -48,7 +48,8 @@ def check_artifact(
         per_layer: also compare every layer of model.arm.nb with the float net, and draw layers.png.
         out: where the report goes; None: ``folder``.
     Raises:
-        ArtifactError: files were changed after they were written. InputError: nothing to compare with.
+        ArtifactError: files were changed after they were written. InputError: nothing to compare with, or
+            what the manifest names as the original holds other weights by now.
     """
     from export import check as harness
     from quant.wrap import float_view
@@ -59,8 +60,10 @@ def check_artifact(
     past = list(facts.get(lineage.LINEAGE, []))
     source = original or (lineage.origin(past) if past else None)
     before = _before(source, config, progress)
-    after = _shipped(past, progress)
+    if original is None and past:
+        _require_same(before, past[0])
     section = _section(config, images)
+    after, notes = _shipped(past, section, progress)
     scored = _data(config, data, before, after, progress)
     found = harness.check(
         folder,
@@ -75,6 +78,7 @@ def check_artifact(
         seed=seed,
         progress=progress,
     )
+    found.warnings += notes
     files = {} if manifest is None else {n: h for n, h in manifest.files.items() if n.endswith(".nb")}
     if past:
         past.append({"stage": "export-nb", "before": past[-1]["weights"], "files": files})
@@ -82,7 +86,7 @@ def check_artifact(
     if manifest is not None and manifest.stage == "export":
         recipe["Export"] = dict(manifest.recipe)
     name = config.name if config is not None else None
-    report = assemble(found, past, recipe, name, before, seed, progress)
+    report = assemble(found, _kind(folder, before), past, recipe, name, seed, progress)
     _write(report, found, out or folder, pictures(report, scored))
     return report
 
@@ -97,6 +101,13 @@ def _make(out: Path | None) -> None:
         raise InputError(
             f"cannot write ({error.strerror})", where=out, remedy="choose another --out"
         ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot remove it ({error.strerror})", where=path, remedy="remove it") from error
 
 
 def _manifest(folder: Path, progress: Reporter) -> artifact.Manifest | None:
@@ -126,16 +137,48 @@ def _for_original(source: str | None, config: Config | None) -> Config | None:
     return None if source is not None and source.startswith(zoo.PREFIX) else config
 
 
-def _shipped(past: list[dict[str, Any]], progress: Reporter) -> Bundle | None:
-    """The model behind the exported files, for parameters and FLOPs; None when its folder is gone."""
+def _require_same(before: Bundle | None, entry: dict[str, Any]) -> None:
+    """Refuse an original whose file was replaced since: every drop would be against another model."""
+    if before is not None and before.sha256() != entry.get("weights"):
+        raise InputError(
+            "holds other weights than those this model was made from",
+            where=entry["source"],
+            remedy="name the original with --original",
+        )
+
+
+def _shipped(
+    past: list[dict[str, Any]], section: CheckSection, progress: Reporter
+) -> tuple[Bundle | None, list[str]]:
+    """The model behind the exported files, for parameters and FLOPs.
+
+    None with a note when its folder is gone or holds another model.
+    """
     if not past:
-        return None
+        return None, []
     last = str(past[-1]["out"]) if past[-1].get("out") else str(past[-1]["source"])
     try:
-        return open_model(last, None, progress)
-    except InputError:
-        progress.warn(f"{last} is gone: parameters and FLOPs of the exported model are not counted")
-        return None
+        found = open_model(last, None, progress)
+    except UsageError:
+        fact = "is gone"
+    else:
+        if found.sha256() == past[-1].get("weights"):
+            return found, []
+        fact = "holds another model by now"
+    note = f"{last} {fact}: parameters and FLOPs of the exported model are not counted"
+    if section.min_flops_cut is not None:
+        note += ", Check.min_flops_cut is not checked"
+    progress.warn(note)
+    return None, [note]
+
+
+def _kind(folder: Path, before: Bundle | None) -> str:
+    """cls, rec or det, by the spec the harness has read."""
+    from export.stage import read_spec
+
+    spec = read_spec(folder) or (before.spec if before is not None else None)
+    assert spec is not None
+    return spec.kind
 
 
 def _section(config: Config | None, images: int | None) -> CheckSection:
@@ -170,6 +213,8 @@ def _write(report: dict[str, Any], found: CheckReport, out: Path, images: dict[i
         draw_layers(report["layers"], out / LAYERS_PLOT, title=found.model, reference=words)
     if found.results:
         write_predictions(found.results[shipped_name(found)].predictions, out / PREDICTIONS)
+    else:  # those of an earlier check are not of this report
+        _remove(out / PREDICTIONS)
     artifact.write_text(out / MARKDOWN, report_markdown(report))
     artifact.write_text(out / PAGE, report_html(report, images))
     artifact.write_json(out / REPORT, report)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from slim.artifact import MANIFEST, read_manifest
+from slim.artifact import MANIFEST, Manifest, read_manifest
+from slim.errors import ArtifactError
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.evaluate import EvalResult
 
 LINEAGE = "lineage"
+
+
+class Left(NamedTuple):
+    """A stage of the past whose folder still holds the model it left there."""
+
+    entry: dict[str, Any]
+    folder: Path
+    manifest: Manifest
 
 
 def entry(stage: str, bundle: Bundle, score: EvalResult | None = None, **facts: Any) -> dict[str, Any]:
@@ -41,9 +51,48 @@ def entry(stage: str, bundle: Bundle, score: EvalResult | None = None, **facts: 
 def of(bundle: Bundle) -> list[dict[str, Any]]:
     """Entries of a model's past, oldest first: those of its artifact folder, or one "float" entry."""
     folder = Path(bundle.source)
-    if (folder / MANIFEST).is_file():
-        return list(read_manifest(folder).facts.get(LINEAGE, []))
-    return [entry("float", bundle)]
+    if not (folder / MANIFEST).is_file():
+        return [entry("float", bundle)]
+    manifest = read_manifest(folder)
+    entries = [dict(found) for found in manifest.facts.get(LINEAGE, [])]
+    if entries and "correct" in entries[-1] and "eval" in manifest.data:
+        # Carried on with the marks: the next folder's own data may be another.
+        entries[-1]["eval"] = lines_of(manifest.data["eval"])
+    return entries
+
+
+def lines_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one set of lines from another: the labels' hash, and how many are taken of each file.
+
+    Paths are no part of it, and neither are the pixels: the hash is that of refs and texts.
+
+    Args:
+        data: what a data set says of itself (``describe``).
+    """
+    return {"sha256": data.get("sha256"), "counts": [part.get("count") for part in data.get("files", [data])]}
+
+
+def folders(entries: Sequence[dict[str, Any]]) -> tuple[list[Left], list[Path]]:
+    """Stages whose folder still holds what they left, and folders that hold another model by now.
+
+    A folder that is gone is in neither.
+    """
+    kept, replaced = [], []
+    for found in entries:
+        folder = Path(str(found.get("out", "")))
+        if not found.get("out") or not (folder / MANIFEST).is_file():
+            continue
+        try:
+            manifest = read_manifest(folder)
+        except ArtifactError:
+            replaced.append(folder)
+            continue
+        now = manifest.facts.get(LINEAGE) or [{}]
+        if now[-1].get("weights") == found.get("weights"):
+            kept.append(Left(found, folder, manifest))
+        else:
+            replaced.append(folder)
+    return kept, replaced
 
 
 def origin(entries: list[dict[str, Any]]) -> str:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
 from slim.errors import ArtifactError, InputError
+from slim.pipeline import lineage
 from slim.progress import Reporter
 from slim.report import RUN_STAGES
 from slim.report.tables import WORST_IMAGES
 
 if TYPE_CHECKING:
     from export.check_report import CheckReport
-    from slim.bundle import Bundle
     from slim.data.dataset import Dataset
     from slim.evaluate import EvalResult
 
@@ -32,40 +32,45 @@ _HIGH, _WIDE = 40, 320
 
 def assemble(
     found: CheckReport,
+    kind: str,
     past: list[dict[str, Any]],
     recipe: Mapping[str, Any],
     name: str | None,
-    original: Bundle | None,
     seed: int,
     progress: Reporter,
 ) -> dict[str, Any]:
     """The report as plain data.
 
     Args:
+        kind: of the model: cls, rec or det.
         past: lineage entries, oldest first.
         recipe: sections by name; those of earlier stages are read from their folders, where these still are.
         name: of the model; None: that of the harness.
-        original: the float original, for the sizes of its groups of channels.
     """
     data = found.to_json()
-    known = found.results.get("original")
-    stages = _with_history(data["stages"], past, known)
+    stages, notes = _with_history(data["stages"], past, found.results.get("original"), found.data)
+    kept, replaced = lineage.folders(past)
+    for folder in replaced:
+        notes.append(f"{folder} holds another model by now: its recipe and curves are not shown")
+        progress.warn(notes[-1])
     scored = next((name for name in tuple(RUN_STAGES)[1:] if name in found.results), None)
     report = {
         "format": FORMAT,
         **data,
         "model": name if name is not None else data["model"],
+        "kind": kind,
         "stages": [{**row, **_interval(row)} for row in stages],
         "steps": past,
         "metrics": metrics_of(stages),
-        "recipe": {**_earlier_recipes(past), **recipe},
+        "notes": [*data["notes"], *notes],
+        "recipe": {**_earlier_recipes(kept), **recipe},
         "tools": artifact.tool_versions(),
         "machine": machine(),
         "seed": seed,
     }
     if scored is not None:
         report["predictions"] = {"of": scored, "images": found.results[scored].images}
-    measured = sensitivity(past, original, progress)
+    measured = sensitivity(kept, progress)
     return report | ({"sensitivity": measured} if measured is not None else {})
 
 
@@ -90,51 +95,58 @@ def _interval(row: Mapping[str, Any]) -> dict[str, float]:
     return {"accuracy_low": low, "accuracy_high": high}
 
 
-def _folders(past: list[dict[str, Any]], stage: str) -> list[Path]:
-    """Folders of a stage in the model's past that are still what the stage left."""
-    found = []
-    for entry in past:
-        out = Path(str(entry.get("out", "")))
-        if entry.get("stage") == stage and entry.get("out") and (out / artifact.MANIFEST).is_file():
-            found.append(out)
-    return found
+def _earlier_recipes(kept: Sequence[lineage.Left]) -> dict[str, Any]:
+    names = {"train": "Train", "prune": "Prune", "quant": "Quant"}
+    return {names[s.entry["stage"]]: dict(s.manifest.recipe) for s in kept if s.entry["stage"] in names}
 
 
-def _earlier_recipes(past: list[dict[str, Any]]) -> dict[str, Any]:
-    recipes = {}
-    for stage, section in (("train", "Train"), ("prune", "Prune"), ("quant", "Quant")):
-        for folder in _folders(past, stage):
-            try:
-                recipes[section] = dict(artifact.read_manifest(folder).recipe)
-            except ArtifactError:  # the folder was replaced by something else: its recipe is not this model's
-                continue
-    return recipes
-
-
-def sensitivity(
-    past: list[dict[str, Any]], original: Bundle | None, progress: Reporter
-) -> dict[str, Any] | None:
+def sensitivity(kept: Sequence[lineage.Left], progress: Reporter) -> dict[str, Any] | None:
     """Curves of the last pruning that measured some: group -> [{"removed": share, "loss": share}, ...].
 
-    A group's size is that of its first layer's weight; one whose layer the original lacks is left out.
+    Shares are of the net that pruning started from. Curves of a file may name what is no group of it, or
+    more channels than it has: those are left out.
     """
     from prune.sensitivity import Sensitivity
 
-    paths = [folder / SENSITIVITY for folder in _folders(past, "prune") if (folder / SENSITIVITY).is_file()]
-    if not paths or original is None:
+    found = [s for s in kept if s.entry["stage"] == "prune" and (s.folder / SENSITIVITY).is_file()]
+    if not found:
         return None
+    path = found[-1].folder / SENSITIVITY
     try:
-        found = Sensitivity.from_json(artifact.read_json(paths[-1]), where=paths[-1])
+        measured = Sensitivity.from_json(artifact.read_json(path), where=path)
+        sizes = _sizes_before(found[-1])
     except ArtifactError as error:
         progress.warn(f"{error}: the report has no sensitivity curves")
         return None
-    state, groups = original.state(), {}
-    for name, points in found.curves.items():
-        weight = state.get(f"{name}.weight")
-        if weight is not None and points:
-            size = weight.shape[0] if weight.ndim == 4 else weight.shape[-1]
-            groups[name] = [{"removed": 1 - p.kept / size, "loss": p.loss} for p in points]
-    return {"baseline": found.baseline, "groups": groups}
+    groups = {}
+    for name, points in measured.curves.items():
+        size = sizes.get(name, 0)
+        shares = [{"removed": 1 - p.kept / size, "loss": p.loss} for p in points if p.kept < size]
+        if shares:
+            groups[name] = shares
+    return {"baseline": measured.baseline, "groups": groups}
+
+
+def _sizes_before(pruned: lineage.Left) -> dict[str, int]:
+    """Channels of each group of the net a pruning started from: the folder's net without the stage's cuts.
+
+    Raises:
+        ArtifactError: the folder was changed, or no plan of it was made for that net.
+    """
+    from prune.groups import find_groups
+    from slim.arch import build_net
+    from slim.arch.cuts import apply_cuts
+    from slim.bundle import from_artifact
+
+    model = from_artifact(pruned.folder)
+    made_for = [plan.get("weights") for plan in model.cuts]
+    if pruned.entry.get("before") not in made_for:
+        raise ArtifactError("has no plan for the weights that were pruned", where=pruned.folder)
+    net = build_net(model.spec.arch, model.spec.classes)
+    for plan in model.cuts[: made_for.index(pruned.entry["before"])]:
+        apply_cuts(net, plan["cuts"])
+    net.eval()
+    return {group.name: group.size for group in find_groups(net, model.spec.input.shape)}
 
 
 def pictures(report: Mapping[str, Any], dataset: Dataset | None) -> dict[int, str]:
@@ -202,26 +214,39 @@ def _latency(name: str, row: dict[str, Any], original: dict[str, Any]) -> dict[s
 
 
 def _with_history(
-    rows: list[dict[str, Any]], past: list[dict[str, Any]], original: EvalResult | None
-) -> list[dict[str, Any]]:
-    """The stages between original and shipped file, from the manifests, in their place."""
-    between = [
-        {
-            "stage": entry["stage"],
-            "params": entry["params"],
-            "flops": entry["flops"],
-            "images": entry["images"],
-            **_scored(entry, original),
-        }
-        for entry in past
-        if entry.get("metrics")
-    ]
+    rows: list[dict[str, Any]],
+    past: list[dict[str, Any]],
+    original: EvalResult | None,
+    data: Mapping[str, Any],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The stages between original and shipped file, from the manifests, in their place; and notes on them."""
+    between, notes = [], []
+    for entry in past:
+        if not entry.get("metrics"):
+            continue
+        why = None if original is None else _unpaired(entry, original, data)
+        if why is not None:
+            notes.append(f"{entry['stage']} {why}: its drop is not known")
+        facts = {name: entry[name] for name in ("stage", "params", "flops", "images")}
+        between.append({**facts, **_scored(entry, original if why is None else None)})
     first = [row for row in rows if row["stage"] == "original"]
-    return [*first, *between, *[row for row in rows if row["stage"] != "original"]]
+    return [*first, *between, *[row for row in rows if row["stage"] != "original"]], notes
 
 
-def _scored(entry: dict[str, Any], original: EvalResult | None) -> dict[str, Any]:
-    """Accuracy, and the drop paired on the images both saw; None where the original did not see them."""
+def _unpaired(entry: Mapping[str, Any], original: EvalResult, data: Mapping[str, Any]) -> str | None:
+    """Why a stage's marks are not of the images the original was scored on now; None: they are."""
+    marks = len(entry.get("correct", ""))
+    if not marks or "eval" not in entry:
+        return "was written before a stage kept the lines it was scored on"
+    if entry["eval"] != lineage.lines_of(data):
+        return "was scored on other lines than this check"
+    if marks > original.images:
+        return f"was scored on {marks} lines and the original on {original.images}"
+    return None
+
+
+def _scored(entry: Mapping[str, Any], original: EvalResult | None) -> dict[str, Any]:
+    """Accuracy, and the drop paired on the images both saw; None without an original that saw them."""
     from slim.statistics import hmean_interval, paired_drop, paired_hmean_drop
 
     pages = [(int(matched), int(found), int(wanted)) for matched, found, wanted in entry.get("pages", [])]
@@ -231,7 +256,7 @@ def _scored(entry: dict[str, Any], original: EvalResult | None) -> dict[str, Any
         low, high = hmean_interval(pages)
         row |= {"metric": "hmean", "accuracy_low": low, "accuracy_high": high}
     lost = None
-    if original is not None and 0 < len(marks) <= original.images:
+    if original is not None:
         lost = (
             paired_hmean_drop(original.pages[: len(pages)], pages)
             if pages

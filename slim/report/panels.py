@@ -20,7 +20,11 @@ _BYTES = {
     "inference": "inference_bytes",
 }
 _NAMES = {"original": "float arm nb", "inference": "inference program"}
-_KINDS = {"lost": ("bad", "lost"), "gained": ("good", "gained"), "other": ("soft", "wrong both times")}
+_KINDS = {
+    "lost": ("bad", "lost"),
+    "gained": ("good", "gained"),
+    "other": ("soft", "another text, right or wrong as before"),
+}
 _PRECISIONS = ("int8", "float", "float, int8 weights")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slim.report.escaping import markdown_safe
@@ -126,18 +126,24 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def report_markdown(report: Mapping[str, Any]) -> str:
     """The report for a pull request."""
-    parts = [f"# {report['model']}", "", markdown_table(HEADERS, stage_rows(report)), "", "## Checks", ""]
-    parts += [f"- {check_line(check)}" for check in report["checks"]]
+    stages = [(markdown_safe(row[0]), markdown_safe(row[1]), *row[2:]) for row in stage_rows(report)]
+    parts = [f"# {markdown_safe(report['model'])}", "", markdown_table(HEADERS, stages), "", "## Checks", ""]
+    parts += _list(check_line(check) for check in report["checks"])
     if report.get("tensors"):
-        parts += ["", "## Tensors", "", *[f"- {line}" for line in tensor_lines(report)]]
+        parts += ["", "## Tensors", "", *_list(tensor_lines(report))]
     if report.get("notes"):
-        parts += ["", "## Notes", "", *[f"- {note}" for note in report["notes"]]]
+        parts += ["", "## Notes", "", *_list(report["notes"])]
     if report.get("differing"):
         parts += ["", "## Changed images", "", *_changed_lines(report["differing"])]
     if report.get("layers"):
-        parts += ["", "## Layers", "", _layers_line(report), ""]
-        parts += [markdown_table(LAYER_HEADERS, layer_rows(report))]
+        layers = [tuple(map(markdown_safe, row)) for row in layer_rows(report)]
+        parts += ["", "## Layers", "", markdown_safe(_layers_line(report)), ""]
+        parts += [markdown_table(LAYER_HEADERS, layers)]
     return "\n".join(parts) + "\n"
+
+
+def _list(lines: Iterable[str]) -> list[str]:
+    return [f"- {markdown_safe(line)}" for line in lines]
 
 
 def _changed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

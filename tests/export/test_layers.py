@@ -26,6 +26,7 @@ from slim.arch import build_net
 from slim.bundle import Bundle
 from slim.errors import ArtifactError
 from slim.report import report_markdown, report_text
+from slim.report.escaping import markdown_safe
 
 from .conftest import CLS, Exported, Options, backbone
 
@@ -220,7 +221,7 @@ def test_report_and_picture(exported_int8: Exported, tmp_path: Path, monkeypatch
     text, markdown = report_text(report), report_markdown(report)
     assert "the worst 15 of 54 layers" in text
     assert all(name in text for name in SWAPPED)
-    assert f"| {first['layer']} | conv2d | int8 |" in markdown
+    assert f"| {markdown_safe(first['layer'])} | conv2d | int8 |" in markdown
     from PIL import Image
 
     with Image.open(tmp_path / "out" / "layers.png") as picture:

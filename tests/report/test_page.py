@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import Any
 from xml.etree import ElementTree
 
@@ -78,7 +79,7 @@ def test_it_says_what_the_report_says(report: dict[str, Any]) -> None:
         "94.00% [90.0, 96.0] of 200",
         "+1.00 [-0.50, +2.50]",
         "25.0% less than 16.00M",
-        "3 lost, 0 gained, 27 wrong both times",
+        "3 lost, 0 gained, 27 another text, right or wrong as before",
         "Sensitivity of 9 groups",
         "The other 5 layers",
         "6 more",
@@ -114,3 +115,18 @@ def test_markdown_lists_changed_images_as_text(report: dict[str, Any]) -> None:
     rows = [line for line in part.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {6} and len(rows) == 26
     assert "<script" not in part and "and 6 more" in part
+
+
+def test_markdown_shows_everything_as_text(report: dict[str, Any]) -> None:
+    """Model, stage, checks, tensors, notes, layers: no tag, no broken table, nobody is called by name."""
+    report["model"] = "a|b <img src=x> @me" + HOSTILE
+    report["stages"][1]["stage"] = HOSTILE
+    page = report_markdown(report)
+    assert not re.search(r"<[a-z/]", page) and "@me" not in page and "`" not in page
+    assert "\x00" not in page and "\x1b" not in page and "\u202e" not in page
+    tables = [list(rows) for row, rows in groupby(page.splitlines(), lambda line: line[:1] == "|") if row]
+    assert len(tables) == 3 and all(len({row.count("|") for row in table}) == 1 for table in tables)
+    # Each list stays a list, and what was escaped is still there to be read.
+    lists = page.split("## Checks")[1].split("## Changed images")[0]
+    assert all(line.startswith(("- ", "## ")) for line in lists.splitlines() if line)
+    assert page.count("onerror=alert(2)") > 60

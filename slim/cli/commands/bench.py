@@ -15,7 +15,13 @@ _SHOWN_OPS = 12
 @click.command(name="bench")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=common.PATH)
 @click.option("--shape", metavar="1,C,H,W", help="Input; default: spec.json beside the file, else its own.")
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Of each engine.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Of each engine that has a choice; Paddle-Lite x86 (model.x86.nb) always uses one.",
+)
 @click.option("--warm-up", type=click.IntRange(0), default=5, show_default=True, help="Runs not counted.")
 @click.option("--runs", type=click.IntRange(1), default=40, show_default=True, help="Runs counted, a file.")
 @click.option("--per-op", is_flag=True, help="Also the time of each kind of operator (ARM files).")
@@ -57,11 +63,24 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
 def _text(found: dict[str, Any]) -> str:
     from slim.report import kilo, text_table
 
-    headers = ("file", "runtime", "input", "bytes", "MACs", "int8", "p50 ms", "p90 ms", "ratio", "peak MB")
+    headers = (
+        "file",
+        "runtime",
+        "threads",
+        "input",
+        "bytes",
+        "MACs",
+        "int8",
+        "p50 ms",
+        "p90 ms",
+        "ratio",
+        "peak MB",
+    )
     rows = [
         (
             row["file"],
             row["runtime"],
+            str(row["threads"]),
             "x".join(map(str, row["shape"])),
             f"{row['bytes']:,}",
             kilo(row["macs"]),
@@ -78,7 +97,7 @@ def _text(found: dict[str, Any]) -> str:
         if row.get("ops"):
             parts += ["", f"{row['file']}, by operator:", _ops(row["ops"])]
     runs = found["files"][0]["runs"]
-    said = f"{runs} runs a file after {found['warm_up']} of warm-up, {found['threads']} thread(s), in turns"
+    said = f"{runs} runs a file after {found['warm_up']} of warm-up, in turns"
     return "\n".join([*parts, "", said, *[f"note: {note}" for note in found["notes"]]])
 
 
