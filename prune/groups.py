@@ -76,7 +76,8 @@ def find_groups(net: nn.Layer, input_shape: Sequence[int]) -> tuple[Group, ...]:
     >>> [(g.name, g.size, g.prunable) for g in find_groups(net, (3, 8, 8))]
     [('(input)', 3, False), ('0', 8, True), ('3', 2, False)]
     """
-    spaces = Follower(trace(net, input_shape)).run()
+    graph = trace(net, input_shape)
+    spaces, shipped = Follower(graph).run(), graph.inference_layers()
     groups = []
     for number in spaces.roots():
         space = spaces[number]
@@ -88,6 +89,8 @@ def find_groups(net: nn.Layer, input_shape: Sequence[int]) -> tuple[Group, ...]:
         if not reasons and not any(m.role == "consumer" for m in space.members):
             reasons = ["no layer reads it"]
         makers = [m.path for m in space.members if m.role in _MAKING]
+        if not reasons and makers and shipped.isdisjoint(makers):
+            reasons = ["only training runs it, so a cut of it makes no file smaller"]
         groups.append(Group(makers[0] if makers else INPUT, space.size, tuple(space.members), tuple(reasons)))
     return tuple(groups)
 

@@ -20,6 +20,7 @@ from slim.errors import UnsupportedModel
 
 # Another number than 1, so that a reshape never mistakes the batch axis for a squeezed one.
 _BATCH = 2
+_INFERENCE, _TRAINING = "eval", "train"
 _RECURRENT = (nn.LSTM, nn.GRU, nn.SimpleRNN)
 _KINDS: tuple[type[nn.Layer], ...] = (nn.Conv2D, nn.Conv2DTranspose, nn.BatchNorm2D, nn.Linear, nn.LSTM)
 
@@ -66,6 +67,11 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
+    def inference_layers(self) -> set[str]:
+        """Paths of the layers whose parameters inference reads: not those of a training branch."""
+        ops = (op for op in self.ops if all(n.startswith(f"{_INFERENCE}:") for n in op.all_outputs()))
+        return {self.owners[name] for op in ops for name in op.all_inputs() if name in self.owners}
+
 
 def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
     """Trace ``net`` for inputs of C, H, W.
@@ -83,7 +89,7 @@ def trace(net: nn.Layer, input_shape: Sequence[int]) -> Graph:
     inputs: list[str] = []
     outputs: list[str] = []
     with untouched(net):
-        for mode in ("eval", "train"):
+        for mode in (_INFERENCE, _TRAINING):
             getattr(net, mode)()
             program, fed, fetched = _program(net, input_shape)
             rename = _renamer(mode, set(owners))

@@ -76,7 +76,9 @@ def test_detector_pyramid_and_the_training_only_branch(groups_of: Groups, name: 
         smooth = by_name(groups, f"neck.p{level}_conv")
         readers = {(m.path, m.offset) for m in smooth.consumers}
         assert readers == {("head.binarize.conv1", offset), ("head.thresh.conv1", offset)}
-    assert names(groups)["head.thresh.conv1"] and names(groups)["head.binarize.conv2"]
+    assert names(groups)["head.binarize.conv1"] and names(groups)["head.binarize.conv2"]
+    for branch in ("head.thresh.conv1", "head.thresh.conv2"):
+        assert by_name(groups, branch).reasons == ("only training runs it, so a cut of it makes no file smaller",)
     assert not names(groups)["head.binarize.conv3"]
 
 
