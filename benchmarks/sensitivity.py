@@ -5,9 +5,10 @@
 The same net, the same rendered lines (`slim.synth`, fixed seed), the same grid: every group that
 `paddleslim.dygraph.FilterPruner.sensitive` measures, at its nine ratios 0.1 to 0.9 (--quick: its nine
 ratios on four groups). PaddleSlim evaluates the whole net in dygraph at each point; ours is
-`prune.sensitivity.measure` with its early end switched off, and the time to trace, compile and cache
-counts as ours. Both get preprocessed lines from memory, in batches of 32, and both cut what PaddleSlim's
-criterion says on the weights PaddleSlim shows it. Groups are matched by the names of their weights.
+`prune.sensitivity.measure` with its early end switched off. Both find their groups before the clock
+starts; the time to compile and to cache counts as ours. Both get preprocessed lines from memory, in
+batches of 32, and both cut what PaddleSlim's criterion says on the weights PaddleSlim shows it. Groups
+are matched by the names of their weights.
 
 Adaptive curves (a collapsed curve ends, three coarse ratios, more where a curve bends) stand apart: they
 answer the same question with fewer points and are no part of the comparison. Exit code 1 when ours is
