@@ -7,13 +7,13 @@ them in order; the writer then stores each needed field once (see ``writer.py``)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import count, product
 
 import numpy as np
 
 from export.nb.model import KERNEL_ATTR, Attr, AttrType, NbModel, Op, Var, VarKind
+from export.nb.names import all_ops, fixed_names, is_tensor, names_of, reads, rename, short_names, texts
 from export.nb.targets import target_of
 from export.nb.verify import verify_equal
 from export.nb.writer import encode_nb
@@ -178,12 +178,12 @@ def drop_dead_attributes(model: NbModel, report: CompactionReport) -> PassReport
 
 def drop_unread_parameters(model: NbModel, report: CompactionReport) -> PassReport:
     """Assumes a parameter or variable that no op names is never looked up."""
-    used = {name for op in _all_ops(model) for name in _names(op)} | _texts(model)
+    used = {name for op in all_ops(model) for name in names_of(op)} | texts(model)
     unread = [name for name in model.params if name not in used]
     for name in unread:
         del model.params[name]
     for block in model.program.blocks:
-        block.vars = [var for var in block.vars if var.name in used or not _is_tensor(var)]
+        block.vars = [var for var in block.vars if var.name in used or not is_tensor(var)]
     return PassReport("drop_unread_parameters", len(unread), f"{len(unread)} parameters that no op reads")
 
 
@@ -195,16 +195,16 @@ def merge_equal_vectors(model: NbModel, report: CompactionReport) -> PassReport:
     (``fc_compute.cc``).
     """
     readers: dict[str, list[tuple[Op, str]]] = {}
-    for op in _all_ops(model):
+    for op in all_ops(model):
         for slot, names in [*op.inputs.items(), *op.outputs.items()]:
             for name in names:
                 readers.setdefault(name, []).append((op, slot))
-    texts = _texts(model)
+    elsewhere = texts(model)
     first: dict[tuple[bytes, int], str] = {}
     renamed: dict[str, str] = {}
     for name in sorted(model.params, key=str.encode):
         array = model.params[name]
-        only_bias = name not in texts and all(
+        only_bias = name not in elsewhere and all(
             op.type in _CONVS and slot == "Bias" for op, slot in readers.get(name, [])
         )
         if array.ndim != 1 or array.dtype != np.float32 or not only_bias:
@@ -216,7 +216,7 @@ def merge_equal_vectors(model: NbModel, report: CompactionReport) -> PassReport:
         del model.params[name]
     for block in model.program.blocks:
         block.vars = [var for var in block.vars if var.name not in renamed]
-    _rename(model, renamed)
+    rename(model, renamed)
     return PassReport("merge_equal_vectors", len(renamed), f"{len(renamed)} biases equal to another")
 
 
@@ -255,7 +255,7 @@ def _quantized_weights(
     names: list[str] = []
     for name in rnn.inputs.get("WeightList", ()):
         weight = model.params.get(name)
-        if weight is None or weight.ndim != 2 or weight.dtype != np.float32 or _reads(model, name) != 1:
+        if weight is None or weight.ndim != 2 or weight.dtype != np.float32 or reads(model, name) != 1:
             names.append(name)
             continue
         integers, scale = quantize_matrix(weight)
@@ -292,70 +292,14 @@ def shorten_all(model: NbModel, report: CompactionReport) -> PassReport:
 
 
 def _shorten(model: NbModel, report: CompactionReport, title: str, kept: set[str]) -> PassReport:
-    kept = kept | _fixed_names(model) | _texts(model)
-    order = dict.fromkeys(name for op in _all_ops(model) for name in _names(op) if name not in kept)
-    fresh = _short_names(kept)
+    kept = kept | fixed_names(model) | texts(model)
+    order = dict.fromkeys(name for op in all_ops(model) for name in names_of(op) if name not in kept)
+    fresh = short_names(kept)
     renamed = {old: next(fresh) for old in order}
     renamed = {old: new for old, new in renamed.items() if len(new.encode()) < len(old.encode())}
-    _rename(model, renamed)
+    rename(model, renamed)
     for block in model.program.blocks:
         block.vars = [replace(var, name=renamed.get(var.name, var.name)) for var in block.vars]
     model.params = {renamed.get(name, name): array for name, array in model.params.items()}
     report.names.update({new: old for old, new in renamed.items()})
     return PassReport(title, len(renamed), f"{len(renamed)} names shortened")
-
-
-def _fixed_names(model: NbModel) -> set[str]:
-    """Names that belong to the outside: what feed writes and fetch reads, and their own lists."""
-    fixed: set[str] = set()
-    for op in _all_ops(model):
-        if op.type in ("feed", "fetch"):
-            fixed.update(_names(op))
-    fixed.update(var.name for block in model.program.blocks for var in block.vars if not _is_tensor(var))
-    return fixed
-
-
-def _texts(model: NbModel) -> set[str]:
-    """All texts in attributes: subgraph and control flow ops name variables there."""
-    found: set[str] = set()
-    for op in _all_ops(model):
-        for attr in op.attrs.values():
-            if attr.type is AttrType.STRING:
-                found.add(str(attr.value))
-            elif attr.type is AttrType.STRINGS and isinstance(attr.value, tuple):
-                found.update(str(text) for text in attr.value)
-    return found
-
-
-def _short_names(taken: set[str]) -> Iterator[str]:
-    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    for length in count(1):
-        for combination in product(letters, repeat=length):
-            name = "".join(combination)
-            if name not in taken:
-                yield name
-
-
-def _rename(model: NbModel, renamed: dict[str, str]) -> None:
-    if not renamed:
-        return
-    for op in _all_ops(model):
-        op.inputs = {k: tuple(renamed.get(n, n) for n in names) for k, names in op.inputs.items()}
-        op.outputs = {k: tuple(renamed.get(n, n) for n in names) for k, names in op.outputs.items()}
-
-
-def _all_ops(model: NbModel) -> Iterator[Op]:
-    for block in model.program.blocks:
-        yield from block.ops
-
-
-def _names(op: Op) -> list[str]:
-    return [name for names in [*op.inputs.values(), *op.outputs.values()] for name in names]
-
-
-def _reads(model: NbModel, name: str) -> int:
-    return sum(_names(op).count(name) for op in _all_ops(model))
-
-
-def _is_tensor(var: Var) -> bool:
-    return var.kind is VarKind.LOD_TENSOR
