@@ -30,14 +30,25 @@ class Page:
 
 
 def commands_of(block: str) -> list[str]:
-    """Lines of a script without comments, continued lines joined.
+    """Lines of a script without comments, continued lines joined; what a line is fed stays as it stands.
 
     >>> commands_of("# first\\nslim a \\\\\\n  --b  # why\\n\\nslim c\\n")
     ['slim a --b', 'slim c']
+    >>> commands_of("cat > a.yml <<'END'\\nA:\\n  b: 1\\nEND\\nslim c\\n")
+    ["cat > a.yml <<'END'\\nA:\\n  b: 1\\nEND", 'slim c']
     """
-    joined = block.replace("\\\n", " ")
-    bare = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines())
-    return [re.sub(r"\s+", " ", line) for line in bare if line]
+    found: list[str] = []
+    lines = iter(block.replace("\\\n", " ").splitlines())
+    for line in lines:
+        bare = re.sub(r"\s+", " ", re.sub(r"(^|\s)#.*$", "", line).strip())
+        if fed := re.search(r"<<'(\w+)'$", bare):
+            for part in lines:
+                bare += f"\n{part}"
+                if part == fed[1]:
+                    break
+        if bare:
+            found.append(bare)
+    return found
 
 
 @pytest.fixture(scope="session")
