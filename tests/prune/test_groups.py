@@ -78,7 +78,9 @@ def test_detector_pyramid_and_the_training_only_branch(groups_of: Groups, name: 
         assert readers == {("head.binarize.conv1", offset), ("head.thresh.conv1", offset)}
     assert names(groups)["head.binarize.conv1"] and names(groups)["head.binarize.conv2"]
     for branch in ("head.thresh.conv1", "head.thresh.conv2"):
-        assert by_name(groups, branch).reasons == ("only training runs it, so a cut of it makes no file smaller",)
+        assert by_name(groups, branch).reasons == (
+            "only training runs it, so a cut of it makes no file smaller",
+        )
     assert not names(groups)["head.binarize.conv3"]
 
 
