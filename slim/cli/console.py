@@ -117,7 +117,7 @@ class LogTask:
 
     def __init__(self, stream: TextIO, label: str, total: int | None) -> None:
         self._stream, self._label, self._total = stream, label, total
-        self._done = 0
+        self._done = self._said = 0
         self._fields: dict[str, object] = {}
         self._start = self._written = time.monotonic()
 
@@ -126,7 +126,7 @@ class LogTask:
         self._fields.update(fields)
         now = time.monotonic()
         if now - self._written >= _LINE_EVERY:
-            self._written = now
+            self._written, self._said = now, self._done
             self._write(now - self._start)
 
     def __enter__(self) -> LogTask:
@@ -136,7 +136,7 @@ class LogTask:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         seconds = time.monotonic() - self._start
-        if seconds >= _WORTH_A_LINE:
+        if seconds >= _WORTH_A_LINE and self._said < self._done:
             self._write(seconds)
 
     def _write(self, seconds: float) -> None:
