@@ -4,11 +4,12 @@
 
 Finetuning alone may help on the data at hand, and that gain is not compression's: a published drop counts
 against the better of the original and this one. Distilling from itself is no way round it: rounding alone
-moves weights, and augmented pictures teach. Trains the original for `Prune.Finetune` of the recipe, as often
-as there are rounds, with itself as its teacher, scores both and every shipped file on the same `Check.images`
-lines or pages of `Eval`, and prints each file's drop against both with its paired 95% interval. FOLDER keeps
-the training; the same command goes on there. Exit code 1 when a file lost more than `Check.max_drop` points
-against the better.
+moves weights, and augmented pictures teach. Trains the original by all that the recipe teaches a net, in
+float and with itself as its teacher: `Prune.Finetune`, as often as there are rounds, then `Quant.Finetune`
+where `Quant.mode` is qat (`-o Quant.mode=ptq` where training kept the calibrated weights). Scores both and
+every shipped file on the same `Check.images` lines or pages of `Eval`, and prints each file's drop against
+both with its paired 95% interval. FOLDER keeps the training; the same command goes on there. Exit code 1 when
+a file lost more than `Check.max_drop` points against the better.
 """
 
 from __future__ import annotations
@@ -23,34 +24,42 @@ from benchmarks.executor import machine
 
 if TYPE_CHECKING:
     from slim.bundle import Bundle
-    from slim.config import Config
+    from slim.config import Config, TrainRecipe
     from slim.evaluate import EvalResult
     from slim.progress import Reporter
 
 BATCH = 8
 
 
+def lessons(config: Config, seed: int) -> list[tuple[str, TrainRecipe, int]]:
+    """What a recipe teaches a net, in order: a name for its folder, the schedule, its seed."""
+    found: list[tuple[str, TrainRecipe, int]] = []
+    if config.Prune is not None and config.Prune.Finetune is not None:
+        # Each round on batches of its own, as `slim.pipeline.pruning` seeds them.
+        found += [(f"round-{n + 1}", config.Prune.Finetune, seed + n) for n in range(config.Prune.rounds)]
+    if config.Quant is not None and config.Quant.mode == "qat" and config.Quant.Finetune is not None:
+        found.append(("quant", config.Quant.Finetune, seed))
+    if not found:
+        raise SystemExit("the recipe trains nothing: the original is the better float")
+    return found
+
+
 def finetuned(config: Config, model: Bundle, work: Path, progress: Reporter) -> Bundle:
-    """A trained copy: the recipe's rounds, steps, batches and teacher, and no cut."""
+    """A trained copy: the recipe's schedules, batches and teacher, no cut and no integers."""
     from slim.cli.common import DEFAULT_SEED
     from slim.pipeline import datasets
     from slim.training import fit
     from slim.training.sources import batches
 
-    assert config.Prune is not None
-    recipe = config.Prune.Finetune
-    if recipe is None:
-        raise SystemExit("the recipe has no Prune.Finetune: the original is the better float")
     seed = DEFAULT_SEED if config.Global.seed is None else config.Global.seed
-    copy = model.clone()
-    teacher = model.net if recipe.distill else None
-    rounds, kind = config.Prune.rounds, copy.spec.kind
+    copy, kind = model.clone(), model.spec.kind
     train = datasets.dataset(config, "train", kind, seed)
-    for number in range(rounds):
-        own = seed + number  # each round on batches of its own, as `slim.pipeline.pruning` seeds them
+    for name, recipe, own in lessons(config, seed):
         source = batches(copy.spec, train, recipe, own)
-        out = work if rounds == 1 else work / f"round-{number + 1}"
-        fit(copy.net, recipe, source, kind=kind, out=out, teacher=teacher, seed=own, progress=progress)
+        teacher = model.net if recipe.distill else None
+        fit(
+            copy.net, recipe, source, kind=kind, out=work / name, teacher=teacher, seed=own, progress=progress
+        )
     copy.net.eval()
     return copy
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.finetuned import report
+from benchmarks.finetuned import lessons, report
+from slim.config import find_config, load_config
 from slim.config.overrides import data_overrides
 from slim.evaluate import EvalResult, PredictionRow
 
@@ -37,12 +38,32 @@ def test_without_a_bound_every_file_holds() -> None:
     assert found["files"]["x.nb"]["holds"] and found["images"] == 200
 
 
+@pytest.mark.parametrize(
+    ("changes", "taught"),
+    [
+        (["Prune.rounds=2"], [("round-1", 7), ("round-2", 8), ("quant", 7)]),
+        (["Quant.mode=ptq"], [("round-1", 7)]),  # nothing is trained there
+        (["Prune.Finetune=null"], [("quant", 7)]),
+    ],
+)
+def test_all_that_teaches_is_repeated(changes: list[str], taught: list[tuple[str, int]]) -> None:
+    config = load_config(find_config("cls/cls_demo"), changes)
+    assert [(name, seed) for name, _, seed in lessons(config, 7)] == taught
+
+
+def test_a_recipe_that_teaches_nothing_is_said() -> None:
+    config = load_config(find_config("cls/cls_demo"), ["Prune.Finetune=null", "Quant.mode=ptq"])
+    with pytest.raises(SystemExit, match="the recipe trains nothing"):
+        lessons(config, 7)
+
+
 @pytest.mark.slow
 def test_the_command_trains_once_a_round_and_scores_beside_the_original(
     few_lines: Path, checkout: Path, tmp_path: Path
 ) -> None:
     """Two rounds of three steps on few lines: the road, not the figures."""
     short = ["Prune.rounds=2", "Prune.Finetune.steps=3", "Prune.Finetune.batch_size=8", "Check.images=16"]
+    short += ["Quant.Finetune.steps=2", "Quant.Finetune.batch_size=8"]
     command = [sys.executable, "-m", "benchmarks.finetuned", "-c", "cls/cls_demo", "--work", str(tmp_path)]
     done = subprocess.run(
         [*command, "-o", *data_overrides(few_lines), *short],
@@ -55,4 +76,4 @@ def test_the_command_trains_once_a_round_and_scores_beside_the_original(
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["images"] == 16 and set(found["metrics"]) == {"original", "finetuned"}
-    assert {path.name for path in tmp_path.iterdir()} == {"round-1", "round-2"}
+    assert {path.name for path in tmp_path.iterdir()} == {"round-1", "round-2", "quant"}
