@@ -16,7 +16,7 @@ help:
 	@echo "make test        fast tests           make test-slow   the rest"
 	@echo "make quality     ruff and mypy        make format      let ruff rewrite"
 	@echo "make wheel       dist/*.whl           make lock        resolve the lock again"
-	@echo "make bench       all ratios against peers (an hour and a half); make bench ARGS=--quick"
+	@echo "make bench       all ratios against peers (half an hour and more); make bench ARGS=--quick"
 	@echo "make reference   docs/REFERENCE.md from the command line and the configuration"
 
 install:
