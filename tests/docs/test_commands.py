@@ -48,7 +48,7 @@ OVERRIDES = [
 # These cuts take a thousand steps and more to learn from; after one nothing is read any more.
 HARD = "rec/en_number_fast|det/en_synthetic_det_small"
 MILD = ["Prune.ratio=0.05", "Check.min_flops_cut=null", "Check.max_nb_ratio=null"]
-SHORT = f"""#!/bin/bash
+SHORT = rf"""#!/bin/bash
 case "$1" in
   synth) set -- "$@" --train 40 --eval 24 --calib 16 ;;
   eval) set -- "$@" --images 16 ;;
