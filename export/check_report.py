@@ -15,8 +15,7 @@ from export.stage import NB_FILES
 from export.subjects import Exported
 from slim.arch.cost import Cost, count
 from slim.bundle import Bundle
-from slim.data.labels import parse_boxes
-from slim.evaluate import EvalResult, drop_between, same_answer
+from slim.evaluate import EvalResult, drop_between, same_answer, shown_answer
 from slim.metrics import MAIN_INDICATORS
 from slim.spec import ModelSpec
 from slim.stage import Check
@@ -124,20 +123,15 @@ def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, Any]]
         {
             "index": index,
             "ref": a.ref,
-            "expected": _shown(original.kind, a.expected),
-            "original": _shown(original.kind, a.text),
-            "shipped": _shown(original.kind, b.text),
+            "expected": shown_answer(original.kind, a.expected),
+            "original": shown_answer(original.kind, a.text),
+            "shipped": shown_answer(original.kind, b.text),
             "kind": _kind(a.correct, b.correct),
         }
         for index, (a, b) in enumerate(zip(original.predictions, shipped.predictions, strict=False))
         if not same_answer(original.kind, a, b)
     ]
     return sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
-
-
-def _shown(kind: str, text: str) -> str:
-    """The text; of a page how many regions, since their corners tell a reader nothing."""
-    return f"{len(parse_boxes(text, 'prediction', least=0))} regions" if kind == "det" else text
 
 
 def _kind(before: bool, now: bool) -> str:
