@@ -211,7 +211,7 @@ def _images(
         lost = drop(report, final)
         label = f"accuracy lost by {NB_FILES.get(final, 'the inference program')} on {lost.n} images"
         report.checks.append(Check(label, lost.points, section.max_drop, "points"))
-        report.differing = differing(report.results["original"], report.results[final])
+        report.differing, report.changed = differing(report.results["original"], report.results[final])
 
 
 def _witness(

@@ -60,6 +60,7 @@ class CheckReport:
         stages: rows of the table: "original", "inference", "arm nb", "x86 nb".
         tensors: label -> comparisons on the same tensors.
         differing: images whose text differs between original and shipped file, at most ``MAX_LISTED``.
+        changed: kind -> how many differ so, listed or not.
         results: name -> scored images, for predictions.jsonl.
         layers: the per-layer comparison, where it was asked for.
         witness: an int8 ARM file in a second engine.
@@ -72,6 +73,7 @@ class CheckReport:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     latency: dict[str, Latency] = field(default_factory=dict)
     differing: list[dict[str, Any]] = field(default_factory=list)
+    changed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0))
     data: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     results: dict[str, EvalResult] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class CheckReport:
             "files": self.files,
             "latency": {k: v.to_json() for k, v in self.latency.items()},
             "differing": self.differing,
+            "changed": self.changed,
             "data": self.data,
             "witness": None if self.witness is None else self.witness.to_json(),
             "notes": self.warnings,
@@ -117,8 +120,11 @@ def drop(report: CheckReport, name: str) -> PairedDrop:
     return drop_between(report.results["original"], report.results[name])
 
 
-def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, Any]]:
-    """Images with another answer, ``index`` their place in the data set, those that were lost first."""
+def differing(original: EvalResult, shipped: EvalResult) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Images with another answer, ``index`` their place in the data set, and how many there are of each kind.
+
+    Those that were lost come first, and no more than ``MAX_LISTED`` are given.
+    """
     found = [
         {
             "index": index,
@@ -131,7 +137,9 @@ def differing(original: EvalResult, shipped: EvalResult) -> list[dict[str, Any]]
         for index, (a, b) in enumerate(zip(original.predictions, shipped.predictions, strict=False))
         if not same_answer(original.kind, a, b)
     ]
-    return sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
+    kinds = [row["kind"] for row in found]
+    listed = sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
+    return listed, {kind: kinds.count(kind) for kind in _KINDS}
 
 
 def _kind(before: bool, now: bool) -> str:

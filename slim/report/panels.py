@@ -8,7 +8,7 @@ from typing import Any
 from slim.report import charts
 from slim.report.escaping import html_safe
 from slim.report.parts import section, table
-from slim.report.tables import WORST_IMAGES, WORST_LAYERS
+from slim.report.tables import WORST_IMAGES, WORST_LAYERS, changed_line
 
 MARKED = 5
 
@@ -121,8 +121,7 @@ def images_panel(report: Mapping[str, Any], pictures: Mapping[int, str]) -> str:
         same = "<p>No text differs from the original's.</p>"
         return section("Changed images", same) if _scored(report) else ""
     cards = "".join(_card(row, pictures.get(row["index"])) for row in rows[:WORST_IMAGES])
-    counts = [f"{sum(row['kind'] == kind for row in rows)} {words}" for kind, (_, words) in _KINDS.items()]
-    body = f'<p class="soft">{html_safe(", ".join(counts))}.</p><div class="images">{cards}</div>'
+    body = f'<p class="soft">{html_safe(changed_line(report))}</p><div class="images">{cards}</div>'
     rest = rows[WORST_IMAGES:]
     if rest:
         cells = [(r["kind"], r["ref"], r["expected"], r["original"], r["shipped"]) for r in rest]

@@ -134,7 +134,7 @@ def report_markdown(report: Mapping[str, Any]) -> str:
     if report.get("notes"):
         parts += ["", "## Notes", "", *_list(report["notes"])]
     if report.get("differing"):
-        parts += ["", "## Changed images", "", *_changed_lines(report["differing"])]
+        parts += ["", "## Changed images", "", *_changed_lines(report)]
     if report.get("layers"):
         layers = [tuple(map(markdown_safe, row)) for row in layer_rows(report)]
         parts += ["", "## Layers", "", markdown_safe(_layers_line(report)), ""]
@@ -146,13 +146,28 @@ def _list(lines: Iterable[str]) -> list[str]:
     return [f"- {markdown_safe(line)}" for line in lines]
 
 
-def _changed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def changed_line(report: Mapping[str, Any]) -> str:
+    """How many images have another answer, in all and of each kind, and how many of them are listed.
+
+    >>> changed_line({"changed": {"lost": 2, "gained": 1, "other": 0}, "differing": [{}, {}, {}]})
+    '3 changed: 2 lost, 1 gained, 0 another text, right or wrong as before.'
+    """
+    changed, listed = report["changed"], len(report["differing"])
+    total = sum(changed.values())
+    parts = f"{changed['lost']:,} lost, {changed['gained']:,} gained, {changed['other']:,} another text"
+    cut = f" The first {listed:,} are listed." if listed < total else ""
+    return f"{total:,} changed: {parts}, right or wrong as before.{cut}"
+
+
+def _changed_lines(report: Mapping[str, Any]) -> list[str]:
     """The first changed images with both texts, labels escaped."""
+    rows = report["differing"]
     names = ("kind", "ref", "expected", "original", "shipped")
     cells = [tuple(markdown_safe(str(row[name])) for name in names) for row in rows[:WORST_IMAGES]]
     left = len(rows) - WORST_IMAGES
     more = ["", f"and {left} more in report.json"] if left > 0 else []
-    return [markdown_table(("change", "image", "expected", "original", "shipped"), cells), *more]
+    headers = ("change", "image", "expected", "original", "shipped")
+    return [changed_line(report), "", markdown_table(headers, cells), *more]
 
 
 def tensor_lines(report: Mapping[str, Any]) -> list[str]:

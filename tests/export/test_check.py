@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import paddle
 import pytest
 
 from export import bench, check, compare, subjects
-from export.check_report import CheckReport
+from export.check_report import MAX_LISTED, CheckReport, differing
 from export.nb.format import read_nb, write_nb
 from export.second_witness import second_witness
 from slim import artifact
 from slim.data.dataset import Line
 from slim.errors import ArtifactError, InputError
+from slim.evaluate import EvalResult, PredictionRow
 from slim.stage import Check
 
 from .conftest import Exported, Options
@@ -145,6 +147,19 @@ def test_lost_accuracy_fails_and_is_listed(exported_cls: Exported, tmp_path: Pat
     assert not found(report, "accuracy lost by model.arm.nb").passed
     assert not found(report, "model.arm.nb: same text").passed
     assert report.differing and report.differing[0]["ref"].endswith(".png")
+    assert report.changed["lost"] > 0 and sum(report.changed.values()) == len(report.differing)
+
+
+def test_what_changed_is_counted_beyond_what_is_listed() -> None:
+    def scored(right: Sequence[bool]) -> EvalResult:
+        rows = [PredictionRow(f"{k}.png", "a", "a" if ok else "b", 0.9, ok) for k, ok in enumerate(right)]
+        return EvalResult("rec", {"acc": 0.5}, rows, len(rows), 1.0, [])
+
+    lost, gained = MAX_LISTED + 30, 50
+    before, after = [True] * lost + [False] * gained, [False] * lost + [True] * gained
+    listed, changed = differing(scored(before), scored(after))
+    assert changed == {"lost": lost, "gained": gained, "other": 0}
+    assert len(listed) == MAX_LISTED and {row["kind"] for row in listed} == {"lost"}
 
 
 def test_a_float_file_in_place_of_the_int8_one(

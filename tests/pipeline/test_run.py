@@ -179,6 +179,7 @@ def test_the_page_shows_the_run(done: tuple[Path, list[str]]) -> None:
     assert report["recipe"]["Prune"]["Finetune"]["steps"] == 2
     kinds = [row["kind"] for row in report["differing"]]
     assert kinds == sorted(kinds, key=("lost", "gained", "other").index)
+    assert report["changed"] == {kind: kinds.count(kind) for kind in ("lost", "gained", "other")}
     removed = [p["removed"] for points in report["sensitivity"]["groups"].values() for p in points]
     assert min(removed) > 0.0 and max(removed) <= 0.25 + 0.125  # ratio 0.25 of at least 8 channels, rounded
 

@@ -63,6 +63,7 @@ def report() -> dict[str, Any]:
             HOSTILE: [{"name": "zeros", "max_abs": None, "cosine": 1.0, "argmax_agreement": 1.0}],
         },
         "differing": changed,
+        "changed": {"lost": 900, "gained": 40, "other": 7},
         "sensitivity": {
             "baseline": 94.0,
             "groups": {
