@@ -69,7 +69,8 @@ class Graph:
 
     def inference_layers(self) -> set[str]:
         """Paths of the layers whose parameters inference reads: not those of a training branch."""
-        ops = (op for op in self.ops if all(n.startswith(f"{_INFERENCE}:") for n in op.all_outputs()))
+        # BatchNorm also writes its statistics, which have one name in both programs.
+        ops = (op for op in self.ops if any(n.startswith(f"{_INFERENCE}:") for n in op.all_outputs()))
         return {self.owners[name] for op in ops for name in op.all_inputs() if name in self.owners}
 
 

@@ -168,11 +168,10 @@ def drop_dead_attributes(model: NbModel, report: CompactionReport) -> PassReport
     if target_of(model) not in ("arm", "x86", "host"):
         return PassReport("drop_dead_attributes", 0, "kept: what kernels of this target read is not known")
     dropped = 0
-    for block in model.program.blocks:
-        for op in block.ops:
-            kept = {name: attr for name, attr in op.attrs.items() if not is_dead(op.type, name)}
-            dropped += len(op.attrs) - len(kept)
-            op.attrs = kept
+    for op in all_ops(model):
+        kept = {name: attr for name, attr in op.attrs.items() if not is_dead(op.type, name)}
+        dropped += len(op.attrs) - len(kept)
+        op.attrs = kept
     return PassReport("drop_dead_attributes", dropped, f"{dropped} attributes that the runtime never reads")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from export.nb.model import NbModel
+from export.nb.names import all_ops
 
 _NEUTRAL = frozenset(["host", "any"])
 
@@ -14,7 +15,7 @@ def target_of(model: NbModel) -> str:
         "arm", "x86", "opencl", ...; "host" where all kernels run anywhere; "mixed" for several processors;
         "none" where no op carries a kernel (not written by opt).
     """
-    kernels = [op.kernel for block in model.program.blocks for op in block.ops]
+    kernels = [op.kernel for op in all_ops(model)]
     known = [kernel.target for kernel in kernels if kernel is not None]
     if not known:
         return "none"

@@ -8,7 +8,7 @@ from typing import Any
 from slim.report import charts
 from slim.report.escaping import html_safe
 from slim.report.parts import section, table
-from slim.report.tables import WORST_IMAGES, WORST_LAYERS, changed_line
+from slim.report.tables import CHANGES, WORST_IMAGES, WORST_LAYERS, changed_line
 
 MARKED = 5
 
@@ -20,11 +20,7 @@ _BYTES = {
     "inference": "inference_bytes",
 }
 _NAMES = {"original": "float arm nb", "inference": "inference program"}
-_KINDS = {
-    "lost": ("bad", "lost"),
-    "gained": ("good", "gained"),
-    "other": ("soft", "another text, right or wrong as before"),
-}
+_CLASSES = {"lost": "bad", "gained": "good", "other": "soft"}
 _PRECISIONS = ("int8", "float", "float, int8 weights")
 
 
@@ -137,10 +133,10 @@ def _scored(report: Mapping[str, Any]) -> bool:
 
 
 def _card(row: Mapping[str, Any], picture: str | None) -> str:
-    kind, words = _KINDS[row["kind"]]
     image = f'<img src="{html_safe(picture)}" alt="{html_safe(row["ref"])}"/>' if picture else ""
     texts = "".join(
         f"<dt>{name}</dt><dd>{html_safe(row[name])}</dd>" for name in ("expected", "original", "shipped")
     )
-    label = f'<span class="{kind}">{words}</span> <span class="soft">{html_safe(row["ref"])}</span>'
+    kind = f'<span class="{_CLASSES[row["kind"]]}">{CHANGES[row["kind"]]}</span>'
+    label = f'{kind} <span class="soft">{html_safe(row["ref"])}</span>'
     return f'<div class="image">{image}<div>{label}</div><dl>{texts}</dl></div>'

@@ -27,6 +27,8 @@ LAYER_HEADERS = ("layer", "op", "precision", "SNR dB", "cosine", "max abs", "wit
 WORST_LAYERS = 15
 WORST_IMAGES = 24
 """Changed images listed, and shown in the page with their picture."""
+CHANGES = {"lost": "lost", "gained": "gained", "other": "another text, right or wrong as before"}
+"""Kind of a changed image -> its words."""
 
 
 def kilo(count: float | None) -> str:
@@ -154,9 +156,9 @@ def changed_line(report: Mapping[str, Any]) -> str:
     """
     changed, listed = report["changed"], len(report["differing"])
     total = sum(changed.values())
-    parts = f"{changed['lost']:,} lost, {changed['gained']:,} gained, {changed['other']:,} another text"
+    parts = ", ".join(f"{changed[kind]:,} {words}" for kind, words in CHANGES.items())
     cut = f" The first {listed:,} are listed." if listed < total else ""
-    return f"{total:,} changed: {parts}, right or wrong as before.{cut}"
+    return f"{total:,} changed: {parts}.{cut}"
 
 
 def _changed_lines(report: Mapping[str, Any]) -> list[str]:

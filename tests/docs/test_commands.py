@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,20 @@ def _lines(folder: Path) -> None:
     (folder / "label.txt").write_text("".join(f"mine/{row}\n" for row in rows), encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A photo of a page, and the exported models that read it beside the recognizer."""
+    folder = tmp_path_factory.mktemp("page")
+    with tempfile.TemporaryDirectory() as pages:
+        synthesize("det", Path(pages) / "set", {"train": 0, "eval": 1, "calib": 0}, 5, None, Silent())
+        shutil.copy(next(Path(pages).rglob("*.jpg")), folder / "photo.jpg")
+    for model, out in (("en_synthetic_det", "d1"), ("ch_ppocr_mobile_v2.0_cls", "c1")):
+        assert run(["export-nb", f"zoo:{model}", "--out", str(folder / out)]) == 0
+    return folder
+
+
 @pytest.fixture
-def reader(tmp_path: Path, checkout: Path) -> Path:
+def reader(tmp_path: Path, checkout: Path, page: Path) -> Path:
     """A folder with what a reader of the pages has, and the shortened `slim` first on the path."""
     folder = tmp_path / "a folder"
     (folder / "bin").mkdir(parents=True)
@@ -233,10 +246,7 @@ def reader(tmp_path: Path, checkout: Path) -> Path:
     (folder / "my_config.yml").write_text("_base_: rec/en_number_demo\n", encoding="utf-8")
     nb = (checkout / "tests/golden/nb/rec_int8.nb.xz").read_bytes()
     (folder / "other.arm.nb").write_bytes(lzma.decompress(nb))
-    synthesize("det", folder / "pages", {"train": 0, "eval": 1, "calib": 0}, 5, None, Silent())
-    shutil.copy(next((folder / "pages").rglob("*.jpg")), folder / "photo.jpg")
-    for model, out in (("en_synthetic_det", "d1"), ("ch_ppocr_mobile_v2.0_cls", "c1")):
-        assert run(["export-nb", f"zoo:{model}", "--out", str(folder / out)]) == 0
+    shutil.copytree(page, folder, dirs_exist_ok=True)
     np.save(folder / "input.npy", np.zeros((1, 3, 32, 320), np.float32))
     return folder
 
