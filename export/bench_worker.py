@@ -27,10 +27,11 @@ def work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
     os.dup2(2, 1)  # stdout is the command's result
     try:
-        _serve(answers, Path(path), shape, threads, seed, per_op)
-    except SlimError as error:
-        answers.send((type(error), error.what, error.where, error.remedy))
-    except EOFError:
+        try:
+            _serve(answers, Path(path), shape, threads, seed, per_op)
+        except SlimError as error:
+            answers.send((type(error), error.what, error.where, error.remedy))
+    except (EOFError, ConnectionError):
         return  # the parent is gone
 
 

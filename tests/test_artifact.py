@@ -260,3 +260,21 @@ def test_two_that_publish_one_folder_again_and_again(tmp_path, checkout):
     assert [child.wait(timeout=120) for child in both] == [0, 0]
     assert (tmp_path / "p1/a.txt").read_text() in ("one", "two")
     assert names(tmp_path) == ["p1"]
+
+
+@pytest.mark.parametrize("name", ["NOTES.txt", "sub/mine.txt", "predictions.jsonl.mine"])
+def test_a_file_of_the_user_in_a_folder_of_ours_is_not_deleted(tmp_path, name):
+    write(tmp_path / "p1")
+    (tmp_path / "p1" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name}, which slim did not write.*another --out"):
+        write(tmp_path / "p1", "two")
+    assert (tmp_path / "p1" / name).read_text() == "mine"
+    assert (tmp_path / "p1/a.txt").read_text() == "one"
+
+
+def test_what_a_check_added_is_replaced_with_the_folder(tmp_path):
+    write(tmp_path / "p1")
+    for name in ("report.json", "report.md.tmp-12", "layers.png", "predictions.jsonl"):
+        (tmp_path / "p1" / name).write_text("of slim check")
+    write(tmp_path / "p1", "two")
+    assert names(tmp_path / "p1") == ["a.txt", "manifest.json", "sub"]
