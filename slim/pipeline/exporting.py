@@ -10,7 +10,7 @@ from slim import artifact
 from slim.errors import InputError
 from slim.numerics import file_sha256
 from slim.pipeline import lineage
-from slim.pipeline.opening import open_model
+from slim.pipeline.opening import open_model, require_apart
 from slim.pipeline.stages import StageResult
 from slim.progress import Reporter
 
@@ -29,6 +29,7 @@ def export_inference(
 
     section, widths = _section(config, None), config.Check.widths if config and config.Check else ()
     bundle = open_model(model, config, progress)
+    require_apart(bundle.source, out)
     with artifact.writing(out) as tmp:
         result = write(
             bundle,
@@ -65,6 +66,7 @@ def export_nb(
     section = _section(config, targets)
     folder = inference_folder(model)
     source: Bundle | Path = folder if folder is not None else open_model(model, config, progress)
+    require_apart(source if isinstance(source, Path) else source.source, out)
     with artifact.writing(out) as tmp:
         chosen = stored_as_planned(section, source)
         result = write(source, chosen, tmp, save_quantized=save_inference, progress=progress)

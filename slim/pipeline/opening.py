@@ -50,6 +50,20 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
     return from_checkpoint(infer_spec(checkpoint_path(path), progress), path)
 
 
+def require_apart(source: str | Path, dest: Path) -> None:
+    """Refuse an output folder that is the model, or holds it: replacing the folder would delete the model.
+
+    Raises:
+        InputError: ``dest`` is ``source`` or a folder above it.
+    """
+    name = str(source)
+    if name.startswith(zoo.PREFIX):
+        return
+    model, folder = Path(name).resolve(), dest.resolve()
+    if folder == model or (folder in model.parents and (folder / MANIFEST).is_file()):
+        raise InputError("is the model itself", where=dest, remedy="choose another --out")
+
+
 def _configured(config: Config | None) -> str:
     if config is None or not config.Global.pretrained_model:
         raise UsageError("no model to start from", remedy="give --model or set Global.pretrained_model")

@@ -13,7 +13,7 @@ from slim.errors import GateFailed, InputError
 from slim.locking import held
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, require_lines
-from slim.pipeline.opening import open_model
+from slim.pipeline.opening import open_model, require_apart
 from slim.progress import Reporter
 from slim.stage import Check, StageContext
 
@@ -215,6 +215,7 @@ def _opened(
     progress: Reporter,
 ) -> Job:
     bundle = open_model(model, config, progress)
+    require_apart(bundle.source, dest)
     train, lines = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
     def score(candidate: Bundle) -> float:

@@ -1,0 +1,23 @@
+"""An output folder is never the model that a stage reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from slim.errors import InputError
+from slim.pipeline.opening import require_apart
+
+
+@pytest.mark.parametrize("source", ["p1", "p1/model.pdparams", "other/../p1"])
+def test_the_model_itself_is_refused_as_output(tmp_path, source):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1/manifest.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="is the model itself.*another --out"):
+        require_apart(tmp_path / source, tmp_path / "p1")
+
+
+@pytest.mark.parametrize("source", ["p2", "best.pdparams", "p1.old"])
+def test_another_folder_is_not(tmp_path, source):
+    require_apart(tmp_path / source, tmp_path / "p1")
+    require_apart("zoo:p1", tmp_path / "p1")
