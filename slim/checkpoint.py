@@ -125,7 +125,9 @@ def _scan(data: bytes, path: Path, forbidden: frozenset[str]) -> None:
                 raise _damaged(path, f"holds over {_MAX_OPS} pickle opcodes")
             if op.name in forbidden:
                 raise CheckpointError(
-                    f"uses the pickle opcode {op.name}, which a checkpoint never needs", where=path
+                    f"uses the pickle opcode {op.name}, which a checkpoint never needs",
+                    where=path,
+                    remedy="give a .pdparams file from a source you trust",
                 )
             if op.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(arg or 0) > len(data):
                 raise _damaged(path, f"memo index {arg} is larger than the file")

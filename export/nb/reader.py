@@ -245,7 +245,10 @@ def _params_v2(data: memoryview, where: str) -> dict[str, np.ndarray]:
         _add(params, _param(record.root()), largest, where)
         at += total - 4
     if at != len(data):
-        raise NbFormatError(f"{len(data) - at} bytes follow the last parameter", where=where)
+        raise NbFormatError(
+            f"{len(data) - at} bytes follow the last parameter", where=where,
+            remedy="the file is damaged: convert the model again",
+        )  # fmt: skip
     return params
 
 

@@ -276,3 +276,12 @@ def test_a_run_does_not_replace_somebodys_labels(
     args = ["run", "-c", "cls/cls_demo", "--out", str(tmp_path), "-o", *_data(lines["cls"])]
     _refused(args, "holds labels.txt, which no run of slim wrote", capsys)
     assert _inside(tmp_path) == {"labels.txt"}
+
+
+def test_compare_refuses_the_options_it_would_ignore():
+    from click.testing import CliRunner
+
+    from slim.cli.commands.quant import command
+
+    said = CliRunner().invoke(command, ["-c", "rec/en_number_demo", "--compare", "--mode", "ptq"])
+    assert said.exit_code == 2 and "--compare goes without --mode" in said.output

@@ -54,6 +54,8 @@ def command(
     """
     from slim.pipeline import candidates, stages
 
+    if compare and (mode or max_drop is not None or relative or analyze):
+        raise click.UsageError("--compare goes without --mode, --max-drop, --relative and --analyze")
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
     number = common.seed_of(seed, loaded)
