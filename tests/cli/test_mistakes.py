@@ -285,3 +285,12 @@ def test_compare_refuses_the_options_it_would_ignore():
 
     said = CliRunner().invoke(command, ["-c", "rec/en_number_demo", "--compare", "--mode", "ptq"])
     assert said.exit_code == 2 and "--compare goes without --mode" in said.output
+
+
+def test_a_plot_of_another_ending_is_refused(tmp_path):
+    from click.testing import CliRunner
+
+    from slim.cli.commands.inspect import command
+
+    said = CliRunner().invoke(command, [str(tmp_path / "m.nb"), "--plot", str(tmp_path / "g.gif")])
+    assert said.exit_code == 2 and "ends in .svg" in said.output

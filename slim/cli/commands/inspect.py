@@ -24,6 +24,8 @@ def command(nb: Path, plot: Path | None, seed: int | None, as_json: bool) -> Non
     from export.nb.format import read_nb
     from export.nb.inspect import describe
 
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise click.UsageError(f"--plot {plot}: an SVG is drawn, name a file that ends in .svg")
     model = read_nb(nb)
     data = describe(model, nb.stat().st_size)
     if plot is not None:
