@@ -7,7 +7,6 @@ import glob
 import json
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from slim import __version__
+from slim.contents import stranger
 from slim.errors import ArtifactError, InputError
 from slim.numerics import file_sha256
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 _SWAPS = 100
-# What a check adds to a folder already sealed, whole or left half-written by a kill.
-_LATER = re.compile(r"(manifest\.json|report\.(json|md|html)|predictions\.jsonl|layers\.png)(\.tmp-\d+)?")
 # What a renaming says when another process has put a folder there, or moved it away, in between.
 _MEANWHILE = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT)
 _MAX_MANIFEST = 16 << 20
@@ -140,16 +138,10 @@ def _refuse_foreign(dest: Path) -> None:
         raise InputError(
             "holds files that slim did not write", where=dest, remedy="choose another --out or empty it"
         ) from error
-    for path in sorted(dest.rglob("*")):
-        name = path.relative_to(dest).as_posix()
-        if (path.is_dir() and not path.is_symlink()) or name in manifest.files or _LATER.fullmatch(name):
-            continue
-        if manifest.stage != "synth" or not name.startswith("images/"):
-            raise InputError(
-                f"holds {name}, which slim did not write",
-                where=dest,
-                remedy="move it, or choose another --out",
-            )
+    if (name := stranger(dest, manifest.stage, {MANIFEST, *manifest.files})) is not None:
+        raise InputError(
+            f"holds {name}, which slim did not write", where=dest, remedy="move it, or choose another --out"
+        )
 
 
 def _clear_leftovers(dest: Path) -> None:

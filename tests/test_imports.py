@@ -47,6 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "slim.strict",
         "slim.bundle",
         "slim.artifact",
+        "slim.contents",
         "slim.locking",
         "slim.data",
         "slim.synth",

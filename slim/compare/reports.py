@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from slim.artifact import read_json
+from slim.contents import PREDICTIONS
 from slim.errors import InputError
 from slim.metrics import MAIN_INDICATORS
 from slim.report import RUN_STAGES
 
-PREDICTIONS_FILE = "predictions.jsonl"
 # The file whose texts predictions.jsonl holds is the first of these that was scored.
 SHIPPED = ("arm", "x86", "program")
 # The first format of report.json that says how many rows predictions.jsonl has.
@@ -47,7 +47,7 @@ class Report:
     @property
     def predictions(self) -> Path:
         """Where the run left its texts."""
-        return self.path.parent / PREDICTIONS_FILE
+        return self.path.parent / PREDICTIONS
 
 
 def read_reports(paths: Sequence[Path]) -> list[Report]:

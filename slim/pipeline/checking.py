@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
+from slim.contents import LAYERS_PLOT, MARKDOWN, PAGE, PREDICTIONS, REPORT
 from slim.errors import CheckpointError, InputError, UsageError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from slim.bundle import Bundle
     from slim.config import CheckSection, Config
     from slim.data.dataset import Dataset
-
-REPORT, MARKDOWN, PAGE, PREDICTIONS = "report.json", "report.md", "report.html", "predictions.jsonl"
-LAYERS_PLOT = "layers.png"
 
 
 def check_artifact(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim.artifact import MANIFEST, tool_versions, verify
+from slim.contents import MARKDOWN, PAGE, PREDICTIONS, REPORT
 from slim.errors import ArtifactError, ConfigError, InputError
 from slim.locking import held
 from slim.pipeline import pruning, stages
@@ -26,10 +27,10 @@ _KEPT = (
     "model.x86.nb",
     "labels.txt",
     "preprocess.json",
-    "report.json",
-    "report.md",
-    "report.html",
-    "predictions.jsonl",
+    REPORT,
+    MARKDOWN,
+    PAGE,
+    PREDICTIONS,
 )
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slim import zoo
+from slim import artifact, zoo
+from slim.bundle import save
 from slim.checkpoint import read_pdparams, write_pdparams
 from slim.cli.app import COMMANDS
 from slim.cli.main import run
+from slim.config import find_config, load_config
+from slim.pipeline.opening import open_model
 from slim.progress import Silent
 from slim.synth import synthesize
 
@@ -278,19 +281,43 @@ def test_a_run_does_not_replace_somebodys_labels(
     assert _inside(tmp_path) == {"labels.txt"}
 
 
-def test_compare_refuses_the_options_it_would_ignore():
-    from click.testing import CliRunner
-
-    from slim.cli.commands.quant import command
-
-    said = CliRunner().invoke(command, ["-c", "rec/en_number_demo", "--compare", "--mode", "ptq"])
-    assert said.exit_code == 2 and "--compare goes without --mode" in said.output
+@pytest.mark.parametrize("ignored", [["--mode", "ptq"], ["--max-drop", "1"], ["--relative"], ["--analyze"]])
+def test_compare_refuses_the_options_it_would_ignore(ignored: list[str], capsys: Capture) -> None:
+    args = ["quant", "-c", "rec/en_number_demo", "--compare", *ignored]
+    _refused(args, "--compare goes without --mode, --max-drop", capsys)
 
 
-def test_a_plot_of_another_ending_is_refused(tmp_path):
-    from click.testing import CliRunner
+def test_a_plot_of_another_ending_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    args = ["inspect", str(tmp_path / "m.nb"), "--plot", str(tmp_path / "g.gif")]
+    _refused(args, "ends in .svg", capsys)
 
-    from slim.cli.commands.inspect import command
 
-    said = CliRunner().invoke(command, [str(tmp_path / "m.nb"), "--plot", str(tmp_path / "g.gif")])
-    assert said.exit_code == 2 and "ends in .svg" in said.output
+def test_a_command_is_guessed_only_when_it_is_near(capsys: Capture) -> None:
+    _refused(["benhc"], "no command 'benhc', did you mean bench?", capsys)
+    assert "did you mean" not in _refused(["nosuch"], "no command 'nosuch'", capsys)["error"]
+
+
+def test_an_export_does_not_replace_its_own_model(tmp_path: Path, capsys: Capture) -> None:
+    out = str(tmp_path / "e")
+    assert run(["export", CLS, "--out", out]) == 0
+    before = _inside(tmp_path / "e")
+    capsys.readouterr()
+    _refused(["export-nb", out, "--out", out], "is the model itself", capsys)
+    assert _inside(tmp_path / "e") == before
+
+
+@pytest.mark.parametrize("stage", ["prune", "quant", "export", "export-nb"])
+def test_a_stage_does_not_replace_its_own_model(
+    stage: str, tmp_path: Path, lines: dict[str, Path], capsys: Capture
+) -> None:
+    config = load_config(find_config("cls/cls_demo"))
+    with artifact.writing(tmp_path / "p") as folder:
+        save(open_model(CLS, config, Silent()), folder)
+        artifact.seal(folder, "prune", recipe={}, parent="", seed=0)
+    model = str(tmp_path / "p")
+    if stage in ("prune", "quant"):
+        args = [stage, "-c", "cls/cls_demo", "--model", model, "-o", *_data(lines["cls"])]
+    else:
+        args = [stage, model]
+    _refused([*args, "--out", model], "is the model itself", capsys)
+    artifact.verify(tmp_path / "p")

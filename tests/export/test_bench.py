@@ -150,6 +150,25 @@ def test_a_process_that_hangs_and_ignores_sigterm_is_ended(
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("kept", [5000, None], ids=["damaged", "good"])
+def test_a_process_whose_parent_is_gone_ends_quietly(
+    kept: int | None, exported_cls: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its command was interrupted or failed on another file: nobody is left to answer."""
+    nb = tmp_path / "model.arm.nb"
+    nb.write_bytes((exported_cls.folder / "model.arm.nb").read_bytes()[:kept])
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = (there, str(nb), (1, 3, 48, 192), 1, 0, False)
+    process = context.Process(target=bench_files.bench_worker.work, args=arguments)
+    process.start()
+    here.close()
+    there.close()
+    process.join(60)
+    assert process.exitcode == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def _hang(*arguments: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:

@@ -20,4 +20,10 @@ def test_the_model_itself_is_refused_as_output(tmp_path, source):
 @pytest.mark.parametrize("source", ["p2", "best.pdparams", "p1.old"])
 def test_another_folder_is_not(tmp_path, source):
     require_apart(tmp_path / source, tmp_path / "p1")
+
+
+def test_a_bundled_model_is_no_path(tmp_path, monkeypatch):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1/manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "p1")  # a relative path would lead into it
     require_apart("zoo:p1", tmp_path / "p1")

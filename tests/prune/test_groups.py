@@ -84,6 +84,14 @@ def test_detector_pyramid_and_the_training_only_branch(groups_of: Groups, name: 
     assert not names(groups)["head.binarize.conv3"]
 
 
+def test_the_layers_of_inference_are_all_but_the_training_branch(nets: Make) -> None:
+    net = nets("det_mv3")
+    owners = {path for path, layer in net.named_sublayers() if layer.parameters(include_sublayers=False)}
+    assert trace(net, (3, 64, 64)).inference_layers() == {
+        p for p in owners if not p.startswith("head.thresh")
+    }
+
+
 def test_order_and_names_are_the_same_every_time(nets: Make, groups_of: Groups) -> None:
     assert find_groups(nets("rec"), (3, 32, 96)) == groups_of("rec")
 

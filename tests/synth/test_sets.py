@@ -184,6 +184,10 @@ def test_an_older_set_is_replaced_a_foreign_folder_is_not(tmp_path: Path) -> Non
     synthesize("rec", out, few, seed=2)
     assert verify(out).seed == 2
     assert len(list((out / "images").rglob("*.jpg"))) == 5
+    (out / "notes.txt").write_text("keep")
+    with pytest.raises(InputError, match="holds notes.txt, which slim did not write"):
+        synthesize("rec", out, few, seed=1)
+    assert (out / "notes.txt").read_text() == "keep"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("keep")
     with pytest.raises(InputError, match="holds files that slim did not write"):
