@@ -134,6 +134,8 @@ def _notes(rows: Sequence[dict[str, Any]], threads: int, per_op: bool) -> list[s
 
 def expand(path: Path) -> list[Path]:
     """The models of a folder that slim export-nb wrote, or ``path`` itself."""
+    if path.suffix == ".nb" and not path.exists():
+        raise InputError("no such file", where=path, remedy="give .nb files, or folders of slim export-nb")
     if path.suffix == proto.MODEL:
         return [proto.inference_prefix(path)]
     if not path.is_dir():

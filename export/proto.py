@@ -45,10 +45,15 @@ def inference_prefix(path: Path) -> Path:
                 remedy="give the folder that slim export wrote",
             )  # fmt: skip
         path = found[0]
+    elif not path.name.endswith(MODEL) and not model_path(path).is_file():
+        raise InputError(
+            f"is no {MODEL} file" if path.is_file() else "no such model", where=path,
+            remedy=f"give a folder with {MODEL} and {PARAMS}, or the {MODEL} file",
+        )  # fmt: skip
     prefix = path.with_name(path.name[: -len(MODEL)]) if path.name.endswith(MODEL) else path
     for file in (model_path(prefix), params_path(prefix)):
         if not file.is_file():
-            raise InputError("no such file", where=file, remedy="give a folder with .pdmodel and .pdiparams")
+            raise InputError("no such file", where=file, remedy=f"give a folder with {MODEL} and {PARAMS}")
     return prefix
 
 

@@ -68,6 +68,7 @@ def _measured(
         key,
         refine=section.refine,
         path=ctx.work / SENSITIVITY,
+        source=bundle.source,
         progress=ctx.progress,
     )
     ctx.progress.info(f"sensitivity of {len(curves.curves)} groups: baseline {curves.baseline:.2f}%")
@@ -86,7 +87,7 @@ def _given(
     path = Path(section.sensitivities or "")
     curves = _fitting(read_curves(path, bundle, every), every, path, ctx)
     if ctx.score is not None:
-        require_trained(ctx.score(bundle))
+        require_trained(ctx.score(bundle), bundle.source)
     used = [g.name for g in groups if curves.curves.get(g.name)]
     ctx.progress.info(f"{path}: curves of {len(used)} of {len(groups)} groups; the others stay whole")
     if curves.key.get("weights") not in (None, bundle.sha256()):

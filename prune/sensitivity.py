@@ -103,6 +103,7 @@ def measure(
     refine: int = 0,
     collapsed: float = COLLAPSED,
     path: Path | None = None,
+    source: str | None = None,
     progress: Reporter | None = None,
 ) -> Sensitivity:
     """Measure each group at each ratio, resuming ``path`` where it belongs to the same question.
@@ -118,6 +119,7 @@ def measure(
         collapsed: relative loss beyond which no larger ratio of a group is tried.
         key: what the result depends on beside the probe's lines; a file with another key is started anew.
         path: ``sensitivity.json``, written after each group.
+        source: where the model is, for messages.
     Raises:
         UsageError: the model's metric is near zero, so nothing can be learnt from losing it.
     """
@@ -125,7 +127,7 @@ def measure(
     key = {**key, "ratios": list(ratios), "probe": dict(probe.key), "refine": refine, "collapsed": collapsed}
     known = on_first(lambda: _plain(_resume(path, key, progress)))
     base = probe.baseline()
-    require_trained(base.score)
+    require_trained(base.score, source)
     curves = _points(known)
     result = Sensitivity(base.score, curves, key)
     missing = [group for group in groups if group.name not in curves]

@@ -95,7 +95,7 @@ def plan(bundle: Bundle, section: PruneSection, ctx: StageContext, goal: Goal | 
         counts: Mapping[str, int] = on_first(lambda: dict(choose.choose(problem, curves)))
     else:
         if ctx.score is not None:
-            require_trained(ctx.score(bundle))
+            require_trained(ctx.score(bundle), bundle.source)
         counts = on_first(lambda: dict(choose.choose(problem, None)))
     if not counts and goal.rounds == 1:
         raise UsageError(

@@ -119,7 +119,7 @@ def _measure_start(before: Bundle, after: Bundle, scheme: QuantScheme, ctx: Stag
         return scheme
     score = ctx.score
     original = on_first(lambda: score(before))
-    require_trained(original)
+    require_trained(original, before.source)
     calibrated = on_first(lambda: score(after))
     ctx.progress.info(f"float {original:.2f} points, calibrated {calibrated:.2f} points")
     if calibrated < COLLAPSE * original:

@@ -119,6 +119,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _scan(data: bytes, path: Path, forbidden: frozenset[str]) -> None:
     """Walk the opcodes without running them: all there, all harmless, memo no larger than the file."""
+    if data[:1] != b"\x80":  # every protocol that Paddle writes begins so; text can look like opcodes
+        raise _damaged(path, "it does not begin as a pickle does")
     try:
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
             if count > _MAX_OPS:

@@ -20,18 +20,20 @@ LEAST_SCORE = 5.0
 """Points below which a model has nothing to lose: what a stage would measure on it says nothing."""
 
 
-def require_trained(score: float) -> None:
+def require_trained(score: float, source: str | None = None) -> None:
     """Refuse to work on a model whose metric, in points, is near zero before anything is done to it.
 
     >>> require_trained(94.0)
 
     Raises:
-        UsageError: below `LEAST_SCORE`, or NaN.
+        UsageError: below `LEAST_SCORE`, or NaN; it names ``source``, where the model is.
     """
     if not score >= LEAST_SCORE:
         raise UsageError(
             f"the model's metric is {score:.2f}% before anything is done to it, below {LEAST_SCORE:g}%",
-            remedy="is this checkpoint trained, and does it fit the dictionary and the data?",
+            where=source,
+            remedy="is this checkpoint trained, and does it fit the dictionary and the data? A pruned one: "
+            "cut less (Prune.flops, Prune.ratio) or finetune longer (Prune.Finetune.steps)",
         )
 
 

@@ -151,14 +151,18 @@ def load(path: str | Path, *, math: Math = ARM) -> NbRuntime:
 
     Args:
         math: ``device_math.ARM`` computes exp and division as the device does; ``device_math.LIBM`` exactly,
-        for
-            comparison with the x86 witness.
+            for comparison with the x86 witness.
 
     Raises:
         InputError, NbFormatError: the file cannot be read.
         UnsupportedModel: an op, kernel or attribute is not known; the line names it.
     """
-    return NbRuntime(read_nb(path), math)
+    model = read_nb(path)
+    try:
+        return NbRuntime(model, math)
+    except UnsupportedModel as error:  # which knows the op, not the file
+        place = f"{path}, {error.where}" if error.where else path
+        raise UnsupportedModel(error.what, where=place, remedy=error.remedy) from error
 
 
 def output_scale(op: Op) -> np.float32 | None:
@@ -192,8 +196,8 @@ def _build(site: Site, any_target: bool) -> Step:
     kernel = site.kernel
     if kernel.target not in _TARGETS and not any_target:
         raise UnsupportedModel(
-            f"kernel {kernel.text!r} is for {kernel.target}", where=site.where,
-            remedy="only files made for the target arm are executed",
+            f"is for {kernel.target} ({op.type}: kernel {kernel.text!r}), only ARM files are executed",
+            where=site.where, remedy="export with --target arm",
         )  # fmt: skip
     if kernel.precision not in ("float", "int8", "any", "int32", "int64"):
         raise UnsupportedModel(f"kernel {kernel.text!r} has precision {kernel.precision}", where=site.where)

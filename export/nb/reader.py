@@ -52,7 +52,8 @@ def read_nb(path: str | Path) -> NbModel:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError("no such file", where=path, remedy="give the path of a .nb file")
+        fact = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(fact, where=path, remedy="give the path of a .nb file")
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise NbFormatError(f"{size} bytes, more than the {MAX_FILE_BYTES} read at most", where=path)
@@ -70,8 +71,8 @@ def parse_nb(data: bytes, *, where: str = "nb file") -> NbModel:
     meta, version_bytes, topo_size = HEADER.unpack_from(data)
     if meta not in (1, 2):
         raise NbFormatError(
-            f"meta version {meta}, only 1 and 2 are read", where=where,
-            remedy="convert the model again with opt 2.7 or newer",
+            f"is no nb file, or of a version not known (meta version {meta}, only 1 and 2 are read)",
+            where=where, remedy="give a .nb file that opt 2.7 or newer wrote",
         )  # fmt: skip
     if topo_size > len(data) - HEADER.size:
         raise NbFormatError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slim.artifact import read_json
-from slim.contents import PREDICTIONS
+from slim.contents import PREDICTIONS, REPORT
 from slim.errors import InputError
 from slim.metrics import MAIN_INDICATORS
 from slim.report import RUN_STAGES
@@ -70,6 +70,9 @@ def read_reports(paths: Sequence[Path]) -> list[Report]:
 
 
 def _read(path: Path) -> Report:
+    path = path / REPORT if path.is_dir() else path
+    if not path.is_file():
+        raise InputError("no such report", where=path, remedy="give what slim check or slim run wrote")
     data = read_json(path)
     model, metrics = data.get("model"), data.get("metrics")
     if not isinstance(model, str) or not model or not isinstance(metrics, Mapping):

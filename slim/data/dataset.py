@@ -150,7 +150,11 @@ def open_dataset(
     if not label_files:
         raise InputError("no label file given", remedy="name at least one in label_file_list")
     if not data_dir.is_dir():
-        raise InputError("data folder does not exist", where=data_dir, remedy="check data_dir")
+        raise InputError(
+            "data folder does not exist",
+            where=data_dir,
+            remedy="check data_dir; slim synth renders sample data",
+        )
     ratios = [1.0] * len(label_files) if ratio_list is None else list(ratio_list)
     if len(ratios) == 1:
         ratios *= len(label_files)

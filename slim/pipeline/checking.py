@@ -56,10 +56,7 @@ def check_artifact(
     facts = manifest.facts if manifest is not None else {}
     _make(out)
     past = list(facts.get(lineage.LINEAGE, []))
-    source = original or (lineage.origin(past) if past else None)
-    before = _before(source, config, progress)
-    if original is None and past:
-        _require_same(before, past[0])
+    before = _before(original, past, config, progress)
     section = _section(config, images)
     after, notes = _shipped(past, section, progress)
     scored = _data(config, data, before, after, progress)
@@ -117,27 +114,35 @@ def _manifest(folder: Path, progress: Reporter) -> artifact.Manifest | None:
     return artifact.verify(folder)
 
 
-def _before(source: str | None, config: Config | None, progress: Reporter) -> Bundle | None:
-    if source is None:
+def _before(
+    original: str | None, past: list[dict[str, Any]], config: Config | None, progress: Reporter
+) -> Bundle | None:
+    """The model to compare with: the one the user names, or else the one the lineage names."""
+    if original is not None:
+        return open_model(original, _for_original(original, config), progress)
+    if not past:
         return None
+    source = lineage.origin(past)
     try:
-        return open_model(source, _for_original(source, config), progress)
+        before = open_model(source, _for_original(source, config), progress)
     except CheckpointError:
         raise
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="name the original with --original") from error
+    _require_same(before, past[0])
+    return before
 
 
-def _for_original(source: str | None, config: Config | None) -> Config | None:
+def _for_original(source: str, config: Config | None) -> Config | None:
     """A checkpoint on disk needs the config; bundled models and artifacts describe themselves."""
     from slim import zoo
 
-    return None if source is not None and source.startswith(zoo.PREFIX) else config
+    return None if source.startswith(zoo.PREFIX) else config
 
 
-def _require_same(before: Bundle | None, entry: dict[str, Any]) -> None:
+def _require_same(before: Bundle, entry: dict[str, Any]) -> None:
     """Refuse an original whose file was replaced since: every drop would be against another model."""
-    if before is not None and before.sha256() != entry.get("weights"):
+    if before.sha256() != entry.get("weights"):
         raise InputError(
             "holds other weights than those this model was made from",
             where=entry["source"],

@@ -29,7 +29,8 @@ def export_inference(
 
     section, widths = _section(config, None), config.Check.widths if config and config.Check else ()
     bundle = open_model(model, config, progress)
-    require_apart(bundle.source, out)
+    past = lineage.of(bundle)
+    require_apart(out, bundle.source, lineage.origin(past))
     with artifact.writing(out) as tmp:
         result = write(
             bundle,
@@ -45,7 +46,7 @@ def export_inference(
             recipe=section.model_dump(mode="json"),
             parent=bundle.sha256(),
             seed=seed,
-            facts={lineage.LINEAGE: lineage.of(bundle), "result": result.to_json()},
+            facts={lineage.LINEAGE: past, "result": result.to_json()},
         )
     return StageResult("export", out, result.checks, done | {"bytes": {"inference": result.bytes}})
 
@@ -66,7 +67,12 @@ def export_nb(
     section = _section(config, targets)
     folder = inference_folder(model)
     source: Bundle | Path = folder if folder is not None else open_model(model, config, progress)
-    require_apart(source if isinstance(source, Path) else source.source, out)
+    past: list[dict[str, Any]] = []
+    if isinstance(source, Path):
+        require_apart(out, source)
+    else:
+        past = lineage.of(source)
+        require_apart(out, source.source, lineage.origin(past))
     with artifact.writing(out) as tmp:
         chosen = stored_as_planned(section, source)
         result = write(source, chosen, tmp, save_quantized=save_inference, progress=progress)
@@ -75,7 +81,7 @@ def export_nb(
             parent = file_sha256(next(source.glob("*.pdiparams"))) if source.is_dir() else ""
         else:
             parent = source.sha256()
-            facts[lineage.LINEAGE] = lineage.of(source)
+            facts[lineage.LINEAGE] = past
             facts["scheme"] = source.scheme is not None
         artifact.seal(
             tmp, "export", recipe=section.model_dump(mode="json"), parent=parent, seed=seed, facts=facts

@@ -50,18 +50,26 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
     return from_checkpoint(infer_spec(checkpoint_path(path), progress), path)
 
 
-def require_apart(source: str | Path, dest: Path) -> None:
-    """Refuse an output folder that is the model, or holds it: replacing the folder would delete the model.
+def require_apart(dest: Path, source: str | Path, original: str | None = None) -> None:
+    """Refuse an output folder that is a model in use, or holds it: replacing the folder would delete that.
 
+    Args:
+        source: what the stage starts from.
+        original: the float original of ``source``, which later stages learn from and are compared with.
     Raises:
-        InputError: ``dest`` is ``source`` or a folder above it.
+        InputError: ``dest`` is one of them or a folder above it.
     """
-    name = str(source)
-    if name.startswith(zoo.PREFIX):
-        return
-    model, folder = Path(name).resolve(), dest.resolve()
-    if folder == model or (folder in model.parents and (folder / MANIFEST).is_file()):
+    if _replaces(dest.resolve(), str(source)):
         raise InputError("is the model itself", where=dest, remedy="choose another --out")
+    if original is not None and _replaces(dest.resolve(), original):
+        raise InputError(f"is the float original of {source}", where=dest, remedy="choose another --out")
+
+
+def _replaces(folder: Path, name: str) -> bool:
+    if name.startswith(zoo.PREFIX):
+        return False
+    model = Path(name).resolve()
+    return folder == model or (folder in model.parents and (folder / MANIFEST).is_file())
 
 
 def _configured(config: Config | None) -> str:

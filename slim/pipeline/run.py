@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,7 @@ class _Runner:
         if self.fresh and work.exists():
             with held(work, self.progress):  # not from under a run that goes on in it
                 shutil.rmtree(work, ignore_errors=True)
+        _withdraw(self.root)
         self.progress.info(f"{name}: {dest}")
         do()
 
@@ -185,6 +187,18 @@ class _Runner:
         if any(manifest.facts.get(name) != value for name, value in needs.items()):
             return False
         return not data or dict(manifest.data) == stages.described(self.config, self.config.kind, self.seed)
+
+
+def _withdraw(root: Path) -> None:
+    """Remove the copies at the top before a stage is done anew: if it fails, they are of no run that ended.
+
+    Their originals stay in ``export`` until that is replaced.
+    """
+    for name in _KEPT:
+        path, source = root / name, root / "export" / name
+        # Labels that differ from the export's may be somebody's own.
+        if name != "labels.txt" or (path.is_file() and source.is_file() and cmp(path, source, shallow=False)):
+            path.unlink(missing_ok=True)
 
 
 def _publish(folder: Path, root: Path, names: Sequence[str] = _KEPT) -> None:

@@ -215,7 +215,8 @@ def _opened(
     progress: Reporter,
 ) -> Job:
     bundle = open_model(model, config, progress)
-    require_apart(bundle.source, dest)
+    original = lineage.origin(lineage.of(bundle))
+    require_apart(dest, bundle.source, original)
     train, lines = (dataset(config, purpose, bundle.spec.kind, seed) for purpose in ("train", "calibration"))
 
     def score(candidate: Bundle) -> float:
@@ -227,7 +228,7 @@ def _opened(
         work_folder(dest),
         seed,
         train=train,
-        teacher=_original(bundle, config, progress),
+        teacher=_teacher(bundle, original, config, progress),
         calibration=lines,
         score=score,
         strict=strict,
@@ -236,13 +237,12 @@ def _opened(
     return Job(name, config, section, bundle, dest, context)
 
 
-def _original(bundle: Bundle, config: Config, progress: Reporter) -> Bundle | None:
-    """The float original of a pruned model, where its lineage names one that is still there."""
-    source = lineage.origin(lineage.of(bundle))
-    if source == bundle.source:
+def _teacher(bundle: Bundle, original: str, config: Config, progress: Reporter) -> Bundle | None:
+    """The float original of a pruned model, where the one its lineage names is still there."""
+    if original == bundle.source:
         return None
     try:
-        return open_model(source, None if source.startswith(zoo.PREFIX) else config, progress)
+        return open_model(original, None if original.startswith(zoo.PREFIX) else config, progress)
     except InputError:
-        progress.warn(f"the original {source} is gone: {bundle.source} is the teacher")
+        progress.warn(f"the original {original} is gone: {bundle.source} is the teacher")
         return None

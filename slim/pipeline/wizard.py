@@ -38,25 +38,33 @@ def recipe_for(
     bundle = open_model(model, None, progress)
     spec = bundle.spec
     folder = out or Path("output") / spec.name
-    train, held = _split(data, folder / "data")
-    progress.info(f"{data}: {train[1]} lines for training, {held[1]} for evaluation, in {folder / 'data'}")
+    train, held = _split(data)
+    files = {name: folder / "data" / name for name in ("train.txt", "eval.txt", "dictionary.txt")}
     finetune = {"steps": _STEPS, "batch_size": _BATCH, "lr": 5e-4, "warmup_steps": 20, "distill": 0.5}
     settings: dict[str, Any] = {
         "Global": {
             "model_name": spec.name,
             "pretrained_model": model,
-            **_dictionary(spec.labels, folder, spec.kind),
+            **_dictionary(spec.kind, spec.labels, files["dictionary.txt"]),
         },
         "Architecture": dict(spec.arch),
-        "Train": _section(train[0], data.parent),
-        "Eval": _section(held[0], data.parent),
-        "Prune": {"flops": 0.1, "images": min(256, train[1]), "Finetune": finetune},
-        "Quant": {"images": min(256, train[1]), "Finetune": finetune},
+        "Train": _section(files["train.txt"], data.parent),
+        "Eval": _section(files["eval.txt"], data.parent),
+        "Prune": {"flops": 0.1, "images": min(256, len(train)), "Finetune": finetune},
+        "Quant": {"images": min(256, len(train)), "Finetune": finetune},
         "Export": {"targets": ["arm"]},
-        "Check": {"images": held[1], "simulation_images": min(500, held[1])},
+        "Check": {"images": len(held), "simulation_images": min(500, len(held))},
         "Run": {"out": str(folder)},
     }
-    return config_from(settings, overrides, notices=progress.info)
+    config = config_from(settings, overrides, notices=progress.info)
+    _write(files["train.txt"], train)
+    _write(files["eval.txt"], held)
+    if spec.kind == "rec":
+        _write(files["dictionary.txt"], [character.encode() for character in _characters(spec.labels)])
+    progress.info(
+        f"{data}: {len(train)} lines for training, {len(held)} for evaluation, in {folder / 'data'}"
+    )
+    return config
 
 
 def _section(label_file: Path, folder: Path) -> dict[str, Any]:
@@ -69,17 +77,19 @@ def _section(label_file: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def _dictionary(labels: Sequence[str], folder: Path, kind: str) -> dict[str, Any]:
+def _dictionary(kind: str, labels: Sequence[str], path: Path) -> dict[str, Any]:
     if kind != "rec":
         return {}
-    space = labels[-1] == " " and labels.count(" ") >= 1
-    characters = list(labels[1:-1]) if space else list(labels[1:])
-    path = folder / "data" / "dictionary.txt"
-    _write(path, [character.encode() + b"\n" for character in characters])
-    return {"character_dict_path": str(path), "use_space_char": space}
+    return {"character_dict_path": str(path), "use_space_char": labels[-1] == " "}
 
 
-def _split(data: Path, folder: Path) -> tuple[tuple[Path, int], tuple[Path, int]]:
+def _characters(labels: Sequence[str]) -> Sequence[str]:
+    """A dictionary's lines: without the blank, and without the space that use_space_char adds."""
+    return labels[1:-1] if labels[-1] == " " else labels[1:]
+
+
+def _split(data: Path) -> tuple[list[bytes], list[bytes]]:
+    """Lines for training, and lines held back for evaluation."""
     try:
         lines = [line for line in data.read_bytes().splitlines(keepends=True) if line.strip()]
     except OSError as error:
@@ -92,10 +102,7 @@ def _split(data: Path, folder: Path) -> tuple[tuple[Path, int], tuple[Path, int]
     train = [line for line in lines if hashlib.sha256(line).digest()[0] >= 256 * _EVAL_SHARE]
     if not held or not train:
         held, train = lines[::5], [line for i, line in enumerate(lines) if i % 5]
-    paths = folder / "train.txt", folder / "eval.txt"
-    _write(paths[0], train)
-    _write(paths[1], held)
-    return (paths[0], len(train)), (paths[1], len(held))
+    return train, held
 
 
 def _write(path: Path, lines: Sequence[bytes]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @common.seed_option
 @common.json_option
 def command(reports: tuple[Path, ...], **options: Any) -> None:
-    """Compare report.json files with stored references; exit 1 on a regression or a missing model.
+    """Compare report.json files (or their folders) with references: exit 1 on a loss or a missing model.
 
     \b
     slim compare --baseline refs.yml output/demo/*/report.json --markdown compare.md --junit compare.xml

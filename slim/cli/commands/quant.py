@@ -58,6 +58,8 @@ def command(
         raise click.UsageError("--compare goes without --mode, --max-drop, --relative and --analyze")
     reporter = common.reporter()
     loaded = common.load(config, overrides, reporter)
+    if relative and max_drop is None and (loaded.Quant is None or loaded.Quant.max_drop is None):
+        raise click.UsageError("--relative says how a drop counts: give --max-drop P, or Quant.max_drop")
     number = common.seed_of(seed, loaded)
     if compare:
         report = candidates.compare_candidates(

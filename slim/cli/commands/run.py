@@ -44,6 +44,7 @@ def command(
     from slim.report import report_text
 
     reporter = common.reporter()
+    targets = common.targets(target)
     if config is None:
         if model is None or data is None:
             raise click.UsageError("give -c CFG, or --model and --data")
@@ -54,7 +55,6 @@ def command(
                 "--data goes without -c; name the label file in the config's Train and Eval"
             )
         loaded = common.load(config, overrides, reporter)
-    targets = common.targets(target)
     report = run_recipe(
         loaded,
         model=model,
