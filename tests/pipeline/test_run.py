@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slim import zoo
 from slim.artifact import read_manifest, verify
+from slim.checkpoint import read_pdparams, write_pdparams
 from slim.cli.main import run
 from slim.errors import GateFailed
 from slim.pipeline import lineage
 from slim.pipeline.opening import open_model
+from slim.pipeline.run import _withdraw
 from slim.progress import Silent
 
 TINY = [
@@ -203,3 +206,29 @@ def test_a_changed_page_of_curves_is_left_out_with_a_word(
     kept, _ = lineage.folders(past)
     assert sensitivity(kept, ConsoleReporter(sys.stderr)) is None
     assert "sensitivity version is 99" in capsys.readouterr().err
+
+
+def test_a_run_of_another_model_that_fails_leaves_no_result_of_the_old_one(
+    done: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    out, args = tmp_path / "cls", list(done[1])
+    shutil.copytree(done[0], out)
+    state = read_pdparams(zoo.find("ch_ppocr_mobile_v2.0_cls").path)
+    # A head of zeros has no int8 scale: the run fails at its last stage but one, after prune and quant.
+    write_pdparams(
+        {n: v * 0 if n.startswith("head.") else v for n, v in state.items()}, tmp_path / "m.pdparams"
+    )
+    args[args.index("--out") + 1] = str(out)
+    assert run([*args[:3], "--model", str(tmp_path / "m.pdparams"), *args[3:], "Prune.method=ratio"]) == 2
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert left.isdisjoint({"report.json", "report.html", "model.arm.nb", "labels.txt", "preprocess.json"})
+    verify(out / "export")  # the old files themselves are not lost
+
+
+def test_labels_of_somebody_are_not_taken_for_ours(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export/labels.txt").write_text("0\n", encoding="utf-8")
+    for text in ("mine\n", "0\n"):
+        (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
+        _withdraw(tmp_path)
+        assert (tmp_path / "labels.txt").exists() == (text == "mine\n")
