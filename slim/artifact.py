@@ -85,7 +85,7 @@ def writing(dest: Path) -> Iterator[Path]:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
-    dest = _real(dest)
+    dest = real(dest)
     aside = _aside(dest)
     try:
         yield aside
@@ -102,10 +102,10 @@ def require_writable(dest: Path) -> None:
     Raises:
         InputError: ``dest`` cannot be written, or holds files this toolkit did not write.
     """
-    _aside(_real(dest)).rmdir()
+    _aside(real(dest)).rmdir()
 
 
-def _real(path: Path) -> Path:
+def real(path: Path) -> Path:
     """Where a path leads to, links followed; InputError where they lead in a circle."""
     try:
         return path.resolve()
@@ -247,7 +247,7 @@ def verify(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for name, expected in manifest.files.items():
         path = folder / name
-        if not _real(path).is_relative_to(_real(folder)):
+        if not real(path).is_relative_to(real(folder)):
             raise ArtifactError(f"manifest names {name!r}, outside the folder", where=folder)
         if not path.is_file():
             raise ArtifactError(f"{name} is missing", where=folder, remedy="write the artifact again")

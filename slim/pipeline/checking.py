@@ -120,9 +120,9 @@ def _before(
     """The model to compare with: the one the user names, or else the one the lineage names."""
     if original is not None:
         return open_model(original, _for_original(original, config), progress)
-    if not past:
-        return None
     source = lineage.origin(past)
+    if source is None:
+        return None
     try:
         before = open_model(source, _for_original(source, config), progress)
     except CheckpointError:

@@ -95,6 +95,6 @@ def folders(entries: Sequence[dict[str, Any]]) -> tuple[list[Left], list[Path]]:
     return kept, replaced
 
 
-def origin(entries: list[dict[str, Any]]) -> str:
-    """Where the float original is: what ``slim check`` opens to compare with."""
-    return str(entries[0]["source"])
+def origin(entries: list[dict[str, Any]]) -> str | None:
+    """Where the float original is: what ``slim check`` opens to compare with; None where no past is known."""
+    return str(entries[0]["source"]) if entries else None

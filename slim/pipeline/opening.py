@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slim import zoo
-from slim.artifact import MANIFEST
+from slim.artifact import MANIFEST, real
 from slim.errors import InputError, UsageError
 from slim.progress import Reporter
 
@@ -59,16 +59,16 @@ def require_apart(dest: Path, source: str | Path, original: str | None = None) -
     Raises:
         InputError: ``dest`` is one of them or a folder above it.
     """
-    if _replaces(dest.resolve(), str(source)):
+    if _replaces(real(dest), str(source)):
         raise InputError("is the model itself", where=dest, remedy="choose another --out")
-    if original is not None and _replaces(dest.resolve(), original):
+    if original is not None and _replaces(real(dest), original):
         raise InputError(f"is the float original of {source}", where=dest, remedy="choose another --out")
 
 
 def _replaces(folder: Path, name: str) -> bool:
     if name.startswith(zoo.PREFIX):
         return False
-    model = Path(name).resolve()
+    model = real(Path(name))
     return folder == model or (folder in model.parents and (folder / MANIFEST).is_file())
 
 

@@ -237,9 +237,9 @@ def _opened(
     return Job(name, config, section, bundle, dest, context)
 
 
-def _teacher(bundle: Bundle, original: str, config: Config, progress: Reporter) -> Bundle | None:
+def _teacher(bundle: Bundle, original: str | None, config: Config, progress: Reporter) -> Bundle | None:
     """The float original of a pruned model, where the one its lineage names is still there."""
-    if original == bundle.source:
+    if original is None or original == bundle.source:
         return None
     try:
         return open_model(original, None if original.startswith(zoo.PREFIX) else config, progress)

@@ -60,7 +60,7 @@ def test_an_old_file_survives_a_failure(cls_program: Path, tmp_path: Path) -> No
 
 
 def test_missing_program(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no such model"):
         opt.run_opt(tmp_path / "nothing", "arm", tmp_path / "x.nb")
 
 
