@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from slim import artifact
 from slim.errors import InputError
 
 
@@ -18,7 +19,7 @@ def write_together(files: Mapping[Path, bytes | Path]) -> None:
     Raises:
         InputError: a file cannot be read or written; every file is then what it was.
     """
-    real = {_real(path): content for path, content in files.items()}
+    real = {artifact.real(path): content for path, content in files.items()}
     left: list[Path] = []
     at = Path()
     try:
@@ -36,13 +37,6 @@ def write_together(files: Mapping[Path, bytes | Path]) -> None:
         for dest in real:
             _remove(_beside(dest, "tmp"))
             _remove(_beside(dest, "old"))
-
-
-def _real(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except RuntimeError as error:  # what Python 3.10 says of a circle
-        raise InputError("is a link that leads to itself", where=path, remedy="name another place") from error
 
 
 def _beside(dest: Path, kind: str) -> Path:
