@@ -10,7 +10,7 @@ from slim.contents import LAYERS_PLOT, MARKDOWN, PAGE, PREDICTIONS, REPORT
 from slim.errors import CheckpointError, InputError, UsageError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
-from slim.pipeline.opening import open_model
+from slim.pipeline.opening import open_model, open_original
 from slim.pipeline.reporting import assemble, pictures
 from slim.progress import Reporter
 from slim.report import report_markdown
@@ -119,25 +119,18 @@ def _before(
 ) -> Bundle | None:
     """The model to compare with: the one the user names, or else the one the lineage names."""
     if original is not None:
-        return open_model(original, _for_original(original, config), progress)
+        return open_original(original, config, progress)
     source = lineage.origin(past)
     if source is None:
         return None
     try:
-        before = open_model(source, _for_original(source, config), progress)
+        before = open_original(source, config, progress)
     except CheckpointError:
         raise
     except InputError as error:
         raise InputError(error.what, where=error.where, remedy="name the original with --original") from error
     _require_same(before, past[0])
     return before
-
-
-def _for_original(source: str, config: Config | None) -> Config | None:
-    """A checkpoint on disk needs the config; bundled models and artifacts describe themselves."""
-    from slim import zoo
-
-    return None if source.startswith(zoo.PREFIX) else config
 
 
 def _require_same(before: Bundle, entry: dict[str, Any]) -> None:

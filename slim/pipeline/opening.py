@@ -50,6 +50,14 @@ def open_model(source: str | None, config: Config | None, progress: Reporter) ->
     return from_checkpoint(infer_spec(checkpoint_path(path), progress), path)
 
 
+def open_original(source: str, config: Config | None, progress: Reporter) -> Bundle:
+    """The float original a lineage or a command line names, as `open_model`.
+
+    ``config`` describes a checkpoint on disk; bundled models and artifacts describe themselves.
+    """
+    return open_model(source, None if source.startswith(zoo.PREFIX) else config, progress)
+
+
 def require_apart(dest: Path, source: str | Path, original: str | None = None) -> None:
     """Refuse an output folder that is a model in use, or holds it: replacing the folder would delete that.
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slim import artifact, distributed, zoo
+from slim import artifact, distributed
 from slim.errors import GateFailed, InputError
 from slim.locking import held
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, require_lines
-from slim.pipeline.opening import open_model, require_apart
+from slim.pipeline.opening import open_model, open_original, require_apart
 from slim.progress import Reporter
 from slim.stage import Check, StageContext
 
@@ -242,7 +242,7 @@ def _teacher(bundle: Bundle, original: str | None, config: Config, progress: Rep
     if original is None or original == bundle.source:
         return None
     try:
-        return open_model(original, None if original.startswith(zoo.PREFIX) else config, progress)
+        return open_original(original, config, progress)
     except InputError:
         progress.warn(f"the original {original} is gone: {bundle.source} is the teacher")
         return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slim.artifact import write_bytes
 from slim.errors import InputError
 from slim.pipeline.opening import open_model
 from slim.progress import Reporter
@@ -106,10 +106,4 @@ def _split(data: Path) -> tuple[list[bytes], list[bytes]]:
 
 
 def _write(path: Path, lines: Sequence[bytes]) -> None:
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines))
-        os.replace(aside, path)
-    except OSError as error:
-        raise InputError(f"cannot write ({error.strerror})", where=path) from error
+    write_bytes(path, b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines))

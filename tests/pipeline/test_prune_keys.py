@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from pathlib import Path
 from typing import Any
 
@@ -101,14 +100,8 @@ def test_a_budget_of_time_on_real_files(
     keys = ["Prune.flops=null", "Prune.latency=0.9", "Prune.ratios=[0.5]", "Prune.Finetune=null"]
     few = "Prune.exclude=['*mid_se.conv1', '*linear_conv*']"
     given, out = [*QUICK, *overrides["cls"], *keys, few], tmp_path / "p"
-    code = run(["prune", "-c", "cls/cls_demo", "--out", str(out), "--json", "-o", *given])
-    answer = json.loads(capsys.readouterr().out)
-    if code == 1:  # where other work disturbs the clock, the gate must say so and leave no artifact
-        missed = re.search(r"time in Paddle-Lite x86 ([\d.]+) <= 0\.9 .*FAIL", answer["error"])
-        assert missed is not None and 0.9 < float(missed[1]) < 1.1 and not out.exists()
-        return
-    assert code == 0
-    checks = {check["name"]: check for check in answer["checks"]}
+    assert run(["prune", "-c", "cls/cls_demo", "--out", str(out), "--json", "-o", *given]) == 0
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     timed = checks["time in Paddle-Lite x86"]
     assert 0 < timed["value"] <= timed["bound"] == 0.9
     config = load_config(find_config("cls/cls_demo"))
