@@ -141,7 +141,7 @@ def _damaged(path: Path, detail: str) -> CheckpointError:
     return CheckpointError(
         f"is truncated, damaged or not a Paddle checkpoint ({detail[:120]})",
         where=path,
-        remedy="download or train it again",
+        remedy="get it again: download it, or make it anew",
     )
 
 

@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ REC = f"{zoo.PREFIX}en_number_synthetic_crnn"
 FEW = ["Prune.images=8", "Quant.images=8", "Quant.mode=ptq", "Check.simulation_images=8"]
 
 Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +47,6 @@ def _data(folder: Path) -> list[str]:
         found.append(f"{section}.dataset.data_dir='{folder}'")
         found.append(f"{section}.dataset.label_file_list=['{folder / name}.txt']")
     return found
-
-
-def _refused(args: list[str], said: str, capsys: Capture, code: int = 2) -> dict[str, Any]:
-    """Run with --json: one object on stdout, the same one line last on stderr, no traceback."""
-    assert run([*args, "--json"]) == code
-    out = capsys.readouterr()
-    data: dict[str, Any] = json.loads(out.out)
-    assert data["exit_code"] == code
-    assert said in data["error"]
-    assert out.err.strip().splitlines()[-1] == f"slim: {data['error']}"
-    assert "Traceback" not in out.err and "unexpected" not in out.err
-    return data
 
 
 def _inside(folder: Path) -> set[str]:
@@ -93,10 +83,10 @@ def test_json_before_or_behind_the_subcommand(args: list[str], capsys: Capture) 
         ("Global: {epoch_nun: 1}\n", "did you mean epoch_num?"),
     ],
 )
-def test_a_bad_config_is_refused(text: str, said: str, tmp_path: Path, capsys: Capture) -> None:
+def test_a_bad_config_is_refused(text: str, said: str, tmp_path: Path, refused: Refused) -> None:
     config = tmp_path / "my config.yml"
     config.write_text(text, encoding="utf-8")
-    _refused(["config", "check", str(config)], said, capsys)
+    refused(["config", "check", str(config)], said)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +100,10 @@ def test_a_bad_config_is_refused(text: str, said: str, tmp_path: Path, capsys: C
         (b"broken.jpg\t90\n", "cls label is '90'"),
     ],
 )
-def test_bad_labels_are_named(content: bytes, said: str, tmp_path: Path, capsys: Capture) -> None:
+def test_bad_labels_are_named(content: bytes, said: str, tmp_path: Path, refused: Refused) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff" + bytes(100))
     (tmp_path / "labels.txt").write_bytes(content)
-    _refused(["eval", "--model", CLS, "--data", str(tmp_path / "labels.txt")], said, capsys)
+    refused(["eval", "--model", CLS, "--data", str(tmp_path / "labels.txt")], said)
 
 
 class _Hostile:
@@ -146,11 +136,11 @@ def test_a_bad_checkpoint_is_not_opened(
     tmp_path: Path,
     lines: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: Capture,
+    refused: Refused,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     _bad_checkpoint(kind, tmp_path / "m.pdparams")
-    _refused(["eval", "--model", "m.pdparams", "--data", str(lines["cls"] / "eval.txt")], said, capsys)
+    refused(["eval", "--model", "m.pdparams", "--data", str(lines["cls"] / "eval.txt")], said)
     assert _inside(tmp_path) == {"m.pdparams"}
 
 
@@ -172,21 +162,21 @@ def test_a_bad_checkpoint_is_not_opened(
     ],
 )
 def test_a_head_of_another_width_says_what_to_set(
-    args: list[str], said: str, lines: dict[str, Path], capsys: Capture
+    args: list[str], said: str, lines: dict[str, Path], refused: Refused
 ) -> None:
-    _refused(["eval", *args, "--data", str(lines["rec"] / "eval.txt")], said, capsys)
+    refused(["eval", *args, "--data", str(lines["rec"] / "eval.txt")], said)
 
 
 @pytest.mark.parametrize("stage", ["prune", "quant"])
 @pytest.mark.parametrize("kind", ["foreign", "file above"])
 def test_an_out_that_cannot_be_written_is_refused_before_the_work(
-    stage: str, kind: str, tmp_path: Path, lines: dict[str, Path], capsys: Capture
+    stage: str, kind: str, tmp_path: Path, lines: dict[str, Path], refused: Refused
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep", encoding="utf-8")
     out = tmp_path / "mine" if kind == "foreign" else tmp_path / "mine" / "notes.txt" / "p"
     said = "files that slim did not write" if kind == "foreign" else "cannot write here ("
-    _refused([stage, "-c", "cls/cls_demo", "--out", str(out), "-o", *_data(lines["cls"])], said, capsys)
+    refused([stage, "-c", "cls/cls_demo", "--out", str(out), "-o", *_data(lines["cls"])], said)
     assert _inside(tmp_path) == {"mine"} and _inside(tmp_path / "mine") == {"notes.txt"}
 
 
@@ -199,7 +189,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_the_work(
     ],
 )
 def test_an_untrained_model_is_recognised(
-    recipe: list[str], tmp_path: Path, lines: dict[str, Path], capsys: Capture
+    recipe: list[str], tmp_path: Path, lines: dict[str, Path], refused: Refused
 ) -> None:
     state = read_pdparams(zoo.find(REC).path)
     # A recognizer whose head knows nothing reads nothing; every other layer stays sound.
@@ -208,18 +198,18 @@ def test_an_untrained_model_is_recognised(
     command, *more = recipe
     args = [command, "-c", "rec/en_number_demo", "--model", str(tmp_path / "m.pdparams")]
     args += ["--out", str(tmp_path / "out"), *more, "-o", *FEW, *_data(lines["rec"])]
-    _refused(args, "is this checkpoint trained", capsys)
+    refused(args, "is this checkpoint trained")
     assert _inside(tmp_path) == {"m.pdparams"}
 
 
 @pytest.mark.parametrize("more", [["--compare"], ["--mode", "ptq", "--max-drop", "1"]])
 def test_what_counts_right_lines_refuses_a_detector(
-    more: list[str], tmp_path: Path, checkout: Path, lines: dict[str, Path], capsys: Capture
+    more: list[str], tmp_path: Path, checkout: Path, lines: dict[str, Path], refused: Refused
 ) -> None:
     config, model = detector(tmp_path, checkout)
     args = ["quant", *more, "-c", str(config), "--out", str(tmp_path / "q")]
     args += ["-o", f"Global.pretrained_model={model}", *_data(lines["cls"])]
-    _refused(args, "counts right lines, a detector has none", capsys)
+    refused(args, "counts right lines, a detector has none")
 
 
 def detector(folder: Path, checkout: Path) -> tuple[Path, Path]:
@@ -236,12 +226,12 @@ def detector(folder: Path, checkout: Path) -> tuple[Path, Path]:
     return config, model
 
 
-def test_compact_onto_a_folder_leaves_nothing(tmp_path: Path, checkout: Path, capsys: Capture) -> None:
+def test_compact_onto_a_folder_leaves_nothing(tmp_path: Path, checkout: Path, refused: Refused) -> None:
     (tmp_path / "folder").mkdir()
     nb = tmp_path / "block.nb"
     nb.write_bytes(lzma.decompress((checkout / "tests/golden/nb/block_conv1x1.nb.xz").read_bytes()))
-    _refused(["compact", str(nb), str(tmp_path / "folder")], "cannot write", capsys)
-    _refused(["compact", str(nb), str(tmp_path / "none" / "a.nb")], "cannot write", capsys)
+    refused(["compact", str(nb), str(tmp_path / "folder")], "cannot write")
+    refused(["compact", str(nb), str(tmp_path / "none" / "a.nb")], "cannot write")
     assert _inside(tmp_path) == {"folder", "block.nb"}
 
 
@@ -255,60 +245,59 @@ def test_compact_onto_a_folder_leaves_nothing(tmp_path: Path, checkout: Path, ca
     ],
 )
 def test_references_that_hold_nothing_are_no_pass(
-    text: str | None, said: str, tmp_path: Path, capsys: Capture
+    text: str | None, said: str, tmp_path: Path, refused: Refused
 ) -> None:
     refs, report = tmp_path / "refs.yml", tmp_path / "report.json"
     if text is not None:
         refs.write_text(text, encoding="utf-8")
     report.write_text(json.dumps({"model": "m", "metrics": {"acc": 1.0}}), encoding="utf-8")
-    _refused(["compare", "--baseline", str(refs), str(report)], said, capsys)
+    refused(["compare", "--baseline", str(refs), str(report)], said)
 
 
-def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_a_full_disk_is_no_bug(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     def full(name: str) -> None:
         raise OSError(28, "No space left on device", "/somewhere")
 
     monkeypatch.setattr("slim.zoo.find", full)
-    _refused(["models", "show", "x"], "/somewhere: cannot read or write (No space left on device)", capsys)
+    refused(["models", "show", "x"], "/somewhere: cannot read or write (No space left on device)")
 
 
 def test_a_run_does_not_replace_somebodys_labels(
-    tmp_path: Path, lines: dict[str, Path], capsys: Capture
+    tmp_path: Path, lines: dict[str, Path], refused: Refused
 ) -> None:
     (tmp_path / "labels.txt").write_text("mine", encoding="utf-8")
     args = ["run", "-c", "cls/cls_demo", "--out", str(tmp_path), "-o", *_data(lines["cls"])]
-    _refused(args, "holds labels.txt, which no run of slim wrote", capsys)
+    refused(args, "holds labels.txt, which no run of slim wrote")
     assert _inside(tmp_path) == {"labels.txt"}
 
 
 @pytest.mark.parametrize("ignored", [["--mode", "ptq"], ["--max-drop", "1"], ["--relative"], ["--analyze"]])
-def test_compare_refuses_the_options_it_would_ignore(ignored: list[str], capsys: Capture) -> None:
+def test_compare_refuses_the_options_it_would_ignore(ignored: list[str], refused: Refused) -> None:
     args = ["quant", "-c", "rec/en_number_demo", "--compare", *ignored]
-    _refused(args, "--compare goes without --mode, --max-drop", capsys)
+    refused(args, "--compare goes without --mode, --max-drop")
 
 
-def test_a_plot_of_another_ending_is_refused(tmp_path: Path, capsys: Capture) -> None:
+def test_a_plot_of_another_ending_is_refused(tmp_path: Path, refused: Refused) -> None:
     args = ["inspect", str(tmp_path / "m.nb"), "--plot", str(tmp_path / "g.gif")]
-    _refused(args, "ends in .svg", capsys)
+    refused(args, "ends in .svg")
 
 
-def test_a_command_is_guessed_only_when_it_is_near(capsys: Capture) -> None:
-    _refused(["benhc"], "no command 'benhc', did you mean bench?", capsys)
-    assert "did you mean" not in _refused(["nosuch"], "no command 'nosuch'", capsys)["error"]
+def test_a_command_is_guessed_only_when_it_is_near(refused: Refused) -> None:
+    refused(["benhc"], "no command 'benhc', did you mean bench?")
+    assert "did you mean" not in refused(["nosuch"], "no command 'nosuch'")
 
 
-def test_an_export_does_not_replace_its_own_model(tmp_path: Path, capsys: Capture) -> None:
+def test_an_export_does_not_replace_its_own_model(tmp_path: Path, refused: Refused) -> None:
     out = str(tmp_path / "e")
     assert run(["export", CLS, "--out", out]) == 0
     before = _inside(tmp_path / "e")
-    capsys.readouterr()
-    _refused(["export-nb", out, "--out", out], "is the model itself", capsys)
+    refused(["export-nb", out, "--out", out], "is the model itself")
     assert _inside(tmp_path / "e") == before
 
 
 @pytest.mark.parametrize("stage", ["prune", "quant", "export", "export-nb"])
 def test_a_stage_does_not_replace_its_own_model(
-    stage: str, tmp_path: Path, lines: dict[str, Path], capsys: Capture
+    stage: str, tmp_path: Path, lines: dict[str, Path], refused: Refused
 ) -> None:
     config = load_config(find_config("cls/cls_demo"))
     with artifact.writing(tmp_path / "p") as folder:
@@ -319,5 +308,5 @@ def test_a_stage_does_not_replace_its_own_model(
         args = [stage, "-c", "cls/cls_demo", "--model", model, "-o", *_data(lines["cls"])]
     else:
         args = [stage, model]
-    _refused([*args, "--out", model], "is the model itself", capsys)
+    refused([*args, "--out", model], "is the model itself")
     artifact.verify(tmp_path / "p")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ CLS = f"{zoo.PREFIX}ch_ppocr_mobile_v2.0_cls"
 REC = f"{zoo.PREFIX}en_number_synthetic_crnn"
 
 Capture = pytest.CaptureFixture[str]
+Refused = Callable[..., str]
 
 
 @pytest.fixture
@@ -32,12 +33,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "folder").mkdir()
     np.save(tmp_path / "x.npy", np.zeros((1, 3, 8, 8), np.float32))
     return tmp_path
-
-
-def _line(args: list[str], capsys: Capture) -> str:
-    assert run([*args, "--json"]) == 2
-    data: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return str(data["error"])
 
 
 @pytest.mark.parametrize(
@@ -57,13 +52,13 @@ def _line(args: list[str], capsys: Capture) -> str:
     ],
 )
 def test_the_line_names_the_file_and_a_remedy(
-    args: list[str], said: str, place: Path, capsys: Capture
+    args: list[str], said: str, place: Path, refused: Refused
 ) -> None:
     (place / "text.txt.pdparams").write_bytes((place / "text.txt").read_bytes())
     (place / "refs.yml").write_text(
         "models: {m: {acc: {value: 1, tolerance: 1, better: higher}}}", encoding="utf-8"
     )
-    assert said in _line(args, capsys)
+    refused(args, said)
 
 
 def test_compare_reads_a_folder_of_a_check(place: Path, capsys: Capture) -> None:
@@ -78,43 +73,41 @@ def test_compare_reads_a_folder_of_a_check(place: Path, capsys: Capture) -> None
     assert run(["compare", "--baseline", "refs.yml", "folder"]) == 1
 
 
-def test_a_pickle_of_other_opcodes_says_whom_to_trust(place: Path, capsys: Capture) -> None:
+def test_a_pickle_of_other_opcodes_says_whom_to_trust(place: Path, refused: Refused) -> None:
     (place / "m.pdparams").write_bytes(b"\x80\x02Pother\n.")
-    line = _line(["eval", "--model", "m.pdparams", "--data", "text.txt"], capsys)
+    line = refused(["eval", "--model", "m.pdparams", "--data", "text.txt"])
     assert "pickle opcode PERSID" in line and "from a source you trust" in line
 
 
-def test_an_x86_file_is_named_and_not_executed(place: Path, capsys: Capture) -> None:
+def test_an_x86_file_is_named_and_not_executed(place: Path, refused: Refused) -> None:
     out = str(place / "e")
     assert run(["export-nb", CLS, "--target", "x86", "--out", out]) == 0
-    capsys.readouterr()
-    line = _line(["run-nb", "e/model.x86.nb", "x.npy", "y.npy"], capsys)
+    line = refused(["run-nb", "e/model.x86.nb", "x.npy", "y.npy"])
     assert re.match(r"e/model\.x86\.nb, op \d+ \w+: is for x86 .*only ARM files.*--target arm", line)
     assert not (place / "y.npy").exists()
 
 
-def test_a_wrong_original_is_not_answered_with_give_an_original(place: Path, capsys: Capture) -> None:
+def test_a_wrong_original_is_not_answered_with_give_an_original(place: Path, refused: Refused) -> None:
     assert run(["export-nb", CLS, "--target", "arm", "--out", "e"]) == 0
-    capsys.readouterr()
-    line = _line(["check", "e", "--original", "none.pdparams"], capsys)
+    line = refused(["check", "e", "--original", "none.pdparams"])
     assert "none.pdparams: no such model; give zoo:NAME" in line and "--original" not in line
 
 
-def test_relative_without_a_drop_is_refused(capsys: Capture) -> None:
-    line = _line(["quant", "-c", "rec/en_number_demo", "--relative"], capsys)
+def test_relative_without_a_drop_is_refused(refused: Refused) -> None:
+    line = refused(["quant", "-c", "rec/en_number_demo", "--relative"])
     assert "--relative says how a drop counts: give --max-drop" in line
 
 
 @pytest.mark.parametrize("wrong", [["--target", "mips"], ["-o", "Prune.flop=1"]])
 def test_a_run_without_a_recipe_writes_nothing_before_it_read_its_options(
-    wrong: list[str], place: Path, capsys: Capture
+    wrong: list[str], place: Path, refused: Refused
 ) -> None:
-    _line(["run", "--model", REC, "--data", "text.txt", "--out", "r", *wrong], capsys)
+    refused(["run", "--model", REC, "--data", "text.txt", "--out", "r", *wrong])
     assert not (place / "r").exists()
 
 
 @pytest.mark.parametrize("stage", ["quant", "export-nb"])
-def test_a_stage_does_not_replace_the_float_original(stage: str, place: Path, capsys: Capture) -> None:
+def test_a_stage_does_not_replace_the_float_original(stage: str, place: Path, refused: Refused) -> None:
     config = load_config(find_config("cls/cls_demo"))
     for name, source in (("float", str(place / "float")), ("p", str(place / "float"))):
         with artifact.writing(place / name) as folder:
@@ -122,5 +115,5 @@ def test_a_stage_does_not_replace_the_float_original(stage: str, place: Path, ca
             facts = {LINEAGE: [{"stage": "float", "source": source}]}
             artifact.seal(folder, "prune", recipe={}, parent="", seed=0, facts=facts)
     args = ["quant", "-c", "cls/cls_demo", "--model", "p"] if stage == "quant" else [stage, "p"]
-    assert "is the float original of p" in _line([*args, "--out", "float"], capsys)
+    assert "is the float original of p" in refused([*args, "--out", "float"])
     artifact.verify(place / "float")
