@@ -198,7 +198,8 @@ def test_an_untrained_model_is_recognised(
     command, *more = recipe
     args = [command, "-c", "rec/en_number_demo", "--model", str(tmp_path / "m.pdparams")]
     args += ["--out", str(tmp_path / "out"), *more, "-o", *FEW, *_data(lines["rec"])]
-    refused(args, "is this checkpoint trained")
+    line = refused(args, "is this checkpoint trained")
+    assert line.startswith(f"{tmp_path / 'm.pdparams'}: the model's metric")
     assert _inside(tmp_path) == {"m.pdparams"}
 
 
