@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,23 +81,28 @@ def compare_candidates(
             if candidate.name in rows:
                 continue
             progress.info(f"candidate: {candidate.name}")
-            row: dict[str, Any] = {"candidate": candidate.name, "bytes": None, "note": candidate.note}
-            try:
-                row["bytes"] = candidate.make(path)
-                if candidate.runs:
-                    result, _ = executed(path, bundle.spec, lines, images, progress)
-                    row["correct"] = "".join("1" if ok else "0" for ok in result.correct)
-            except SlimError as error:
-                if candidate.name == FLOAT:
-                    raise
-                row["note"] = f"failed: {error}"
-            rows[candidate.name] = row
-            report = _report(config.name, key, rows)
-            artifact.write_json(out / COMPARE, report)
+            rows[candidate.name] = _row(
+                candidate, path, lambda: executed(path, bundle.spec, lines, images, progress)[0].correct
+            )
+            artifact.write_json(out / COMPARE, _report(config.name, key, rows))
     report = _report(config.name, key, rows)
     artifact.write_text(out / TABLE, markdown(report))
     _draw(report, out / PLOT)
     return report
+
+
+def _row(candidate: Candidate, path: Path, correct: Callable[[], Iterable[bool]]) -> dict[str, Any]:
+    """Make and score one candidate; one that fails says why, but for the float file: all are held to it."""
+    row: dict[str, Any] = {"candidate": candidate.name, "bytes": None, "note": candidate.note}
+    try:
+        row["bytes"] = candidate.make(path)
+        if candidate.runs:
+            row["correct"] = "".join("1" if ok else "0" for ok in correct())
+    except SlimError as error:
+        if candidate.name == FLOAT:
+            raise
+        row["note"] = f"failed: {error}"
+    return row
 
 
 def _candidates(

@@ -11,8 +11,10 @@ from slim.pipeline.shipping import Shipper
 from slim.progress import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from quant.analysis import LayerEffect
+    from quant.scheme import LayerScheme
     from quant.search import Found
     from slim.bundle import Bundle
     from slim.config import Config, QuantSection
@@ -52,16 +54,12 @@ def search(
     Raises:
         GateFailed: the bound does not hold before every layer is float.
     """
-    from quant.analysis import Bench, measure, table
-    from quant.analysis_plot import draw_analysis
-    from quant.fallback import HALVES, only, with_float_layers
-    from quant.scheme import QuantScheme
+    from quant.analysis import Bench, measure
+    from quant.fallback import HALVES, only
     from quant.search import Bound, Search
     from slim.config import ExportSection
-    from slim.report import markdown_table, text_table
 
     options = (config.Export or ExportSection()).model_copy(update={"targets": ("arm",)})
-    scheme = QuantScheme.from_json(quantized.scheme or {})
     images = min(section.images, len(data))
     key = {
         "original": original.sha256(),
@@ -84,29 +82,49 @@ def search(
         if section.analyze or not enough:
             halves = bench.halves(half)
             progress.info(", ".join(f"only {h} int8: {halves[h]:.2f} points" for h in HALVES))
-            effects = measure(bench, {la.path: la.type for la in scheme.layers}, ship.original)
+            effects = measure(bench, {layer.path: layer.type for layer in _layers(quantized)}, ship.original)
         found = looking.found(frozenset()) if enough else looking.run(effects)
-    chosen = quantized
-    if found.choice:
-        chosen = with_float_layers(quantized, _reasons(found, effects))
-        scheme = QuantScheme.from_json(chosen.scheme or {}).with_metrics(final=score(chosen))
-        chosen = replace(chosen, scheme=scheme.to_json())
-    files = [work / ANALYSIS]
-    if effects:
-        head, *rows = table(effects)
-        progress.info("\n" + text_table(head, rows))
-        artifact.write_text(work / TABLE, markdown_table(head, rows) + "\n")
-        files.append(work / TABLE)
-        title = (
-            f"{original.spec.name}: what each layer costs in int8 ({images} lines, points regained beside it)"
-        )
-        draw_analysis(effects, found.choice, work / PLOT, title=title)
-        files.append(work / PLOT)
-    facts = {"original": ship.original.accuracy, **found.to_json(), "layers": len(scheme.layers)}
-    return Searched(chosen, facts, files)
+    chosen = _fallen_back(quantized, found, effects, score) if found.choice else quantized
+    title = f"{original.spec.name}: what each layer costs in int8 ({images} lines, points regained beside it)"
+    shown = _shown(effects, found, title, work, progress) if effects else []
+    facts = {"original": ship.original.accuracy, **found.to_json(), "layers": len(_layers(chosen))}
+    return Searched(chosen, facts, [work / ANALYSIS, *shown])
 
 
-def _reasons(found: Found, effects: list[Any]) -> dict[str, str]:
+def _layers(bundle: Bundle) -> tuple[LayerScheme, ...]:
+    from quant.scheme import QuantScheme
+
+    return QuantScheme.from_json(bundle.scheme or {}).layers
+
+
+def _fallen_back(
+    quantized: Bundle, found: Found, effects: Sequence[LayerEffect], score: Callable[[Bundle], float]
+) -> Bundle:
+    """The chosen layers float, each with its reason, and the score of what is left."""
+    from quant.fallback import with_float_layers
+    from quant.scheme import QuantScheme
+
+    chosen = with_float_layers(quantized, _reasons(found, effects))
+    scheme = QuantScheme.from_json(chosen.scheme or {}).with_metrics(final=score(chosen))
+    return replace(chosen, scheme=scheme.to_json())
+
+
+def _shown(
+    effects: Sequence[LayerEffect], found: Found, title: str, work: Path, progress: Reporter
+) -> list[Path]:
+    """The layers' effects as a table on stderr, and as files."""
+    from quant.analysis import table
+    from quant.analysis_plot import draw_analysis
+    from slim.report import markdown_table, text_table
+
+    head, *rows = table(effects)
+    progress.info("\n" + text_table(head, rows))
+    artifact.write_text(work / TABLE, markdown_table(head, rows) + "\n")
+    draw_analysis(effects, found.choice, work / PLOT, title=title)
+    return [work / TABLE, work / PLOT]
+
+
+def _reasons(found: Found, effects: Sequence[LayerEffect]) -> dict[str, str]:
     return {
         effect.path: f"accuracy search: int8 moves the outputs by {effect.off_moved:.1e} "
         f"(mean square) and saves {effect.bytes:,} bytes"
