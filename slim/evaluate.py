@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +158,10 @@ def read_predictions(path: Path) -> list[PredictionRow]:
 
 def _row(line: str, where: str) -> PredictionRow:
     try:
-        row = PredictionRow(**json.loads(line))
+        data, keys = json.loads(line), [entry.name for entry in fields(PredictionRow)]
+        if not isinstance(data, dict) or set(data) != set(keys):
+            raise ValueError(f"its keys must be {', '.join(keys)}")
+        row = PredictionRow(**data)
         for text in (row.ref, row.expected, row.text):
             if not isinstance(text, str):
                 raise ValueError(f"{text!r:.40} is not text")

@@ -201,6 +201,14 @@ def test_damaged_predictions_are_named(tmp_path: Path, line: str) -> None:
         read_predictions(path)
 
 
+@pytest.mark.parametrize("change", [{"image": "a"}, {"ref": None}], ids=["one more", "one less"])
+def test_the_keys_of_a_prediction_are_named(tmp_path: Path, change: dict[str, str | None]) -> None:
+    data = {key: value for key, value in {**json.loads(_line()), **change}.items() if value is not None}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"row \(its keys must be ref, expected, text, score, correct\)"):
+        read_predictions(tmp_path / "predictions.jsonl")
+
+
 def test_a_whole_number_is_a_score_and_a_last_line_needs_no_end(tmp_path: Path) -> None:
     path = tmp_path / "predictions.jsonl"
     path.write_text(f"{_line(score=1)}\n{_line(ref='b')}")
