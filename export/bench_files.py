@@ -97,7 +97,7 @@ def bench(
         StageFailed: an engine died.
     """
     files = [file for path in paths for file in expand(path)]
-    shapes = [shape or input_shape(file) for file in files]
+    shapes = [input_shape(file) if shape is None else _fitting(shape, file) for file in files]
     with workers(files, shapes, threads=threads, seed=seed, per_op=per_op) as found:
         with (progress or Silent()).task("bench", runs * len(found)) as task:
             timed = take_turns([w.burst for w in found], warm_up=warm_up, runs=runs, advance=task.advance)
@@ -160,6 +160,18 @@ def input_shape(path: Path) -> tuple[int, ...]:
     if len(found) != 4 or min(found) < 1:
         raise InputError(f"reads {found}, of no fixed size", where=path, remedy="give --shape 1,3,32,320")
     return found
+
+
+def _fitting(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
+    """The shape; refuse one that no engine can read. Other sizes than the declared one may run."""
+    declared = _declared(path)
+    if len(declared) == 4 and 0 < declared[1] != shape[1]:
+        raise InputError(
+            f"reads {declared[1]} channels, --shape has {shape[1]}",
+            where=path,
+            remedy=f"give --shape 1,{declared[1]},H,W",
+        )
+    return shape
 
 
 def _declared(path: Path) -> tuple[int, ...]:

@@ -48,7 +48,10 @@ class NbRuntime:
 
     name = "nb"
 
-    def __init__(self, model: NbModel, math: Math = ARM, *, any_target: bool = False) -> None:
+    def __init__(
+        self, model: NbModel, math: Math = ARM, *, any_target: bool = False, path: str | Path = ""
+    ) -> None:
+        self._path = path  # for messages
         self.model = model = dequantized(model) if is_weight_only(model) else model
         if len(model.program.blocks) != 1:
             raise UnsupportedModel(f"{len(model.program.blocks)} blocks, control flow is not known")
@@ -116,10 +119,11 @@ class NbRuntime:
         try:
             with np.errstate(all="ignore"):
                 step(env)
-        except SlimError:
-            raise
+        except SlimError as error:
+            raise _of_file(error, self._path) from error
         except _NUMPY_ERRORS as error:
-            raise UnsupportedModel(f"cannot run: {error}", where=_place(self.model, op)) from error
+            found = UnsupportedModel(f"cannot run: {error}", where=_place(self.model, op))
+            raise _of_file(found, self._path) from error
 
     def _once(self, x: np.ndarray, watch: Watch | None = None) -> np.ndarray:
         env: Env = dict(self.model.params)
@@ -132,6 +136,12 @@ class NbRuntime:
         if self._fetch not in env:
             raise UnsupportedModel(f"nothing writes the output {self._fetch!r}")
         return np.array(env[self._fetch])
+
+
+def _of_file(error: SlimError, path: str | Path) -> SlimError:
+    """An operator's error, which knows the operator, with the file where that is known."""
+    where = ", ".join(str(place) for place in (path, error.where) if place)
+    return type(error)(error.what, where=where or None, remedy=error.remedy)
 
 
 def _place(model: NbModel, op: Op) -> str:
@@ -159,10 +169,9 @@ def load(path: str | Path, *, math: Math = ARM) -> NbRuntime:
     """
     model = read_nb(path)
     try:
-        return NbRuntime(model, math)
-    except UnsupportedModel as error:  # which knows the op, not the file
-        place = f"{path}, {error.where}" if error.where else path
-        raise UnsupportedModel(error.what, where=place, remedy=error.remedy) from error
+        return NbRuntime(model, math, path=path)
+    except UnsupportedModel as error:
+        raise _of_file(error, path) from error
 
 
 def output_scale(op: Op) -> np.float32 | None:

@@ -87,6 +87,13 @@ def test_an_x86_file_is_named_and_not_executed(place: Path, refused: Refused) ->
     assert not (place / "y.npy").exists()
 
 
+def test_an_input_that_does_not_fit_names_file_and_operator(place: Path, refused: Refused) -> None:
+    assert run(["export-nb", CLS, "--target", "arm", "--out", "my e"]) == 0
+    line = refused(["run-nb", "my e/model.arm.nb", "x.npy", "y.npy"])
+    assert re.match(r"my e/model\.arm\.nb, op \d+ \w+: .*smaller than the window", line), line
+    assert not (place / "y.npy").exists()
+
+
 def test_a_wrong_original_is_not_answered_with_give_an_original(place: Path, refused: Refused) -> None:
     assert run(["export-nb", CLS, "--target", "arm", "--out", "e"]) == 0
     line = refused(["check", "e", "--original", "none.pdparams"])

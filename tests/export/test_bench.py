@@ -187,11 +187,15 @@ def test_mistakes_are_one_line(
     damaged = tmp_path / "damaged.nb"
     damaged.write_bytes((exported_rec.folder / "model.arm.nb").read_bytes()[:5000])
     (tmp_path / "empty").mkdir()
+    arm = str(exported_rec.folder / "model.arm.nb")
     for args, code, said in (
         ([str(tmp_path / "none.nb")], 2, "none.nb"),
         ([str(damaged), "--shape", "1,3,32,320"], 2, "damaged.nb"),
         ([str(tmp_path / "empty")], 2, "holds 0 .pdmodel files"),
         ([str(damaged), "--shape", "1,3,0,x"], 2, "--shape is"),
+        ([arm, "--shape", "1,1,32,320"], 2, f"{arm}: reads 3 channels, --shape has 1; give --shape 1,3,H,W"),
+        ([str(exported_rec.folder / "inference"), "--shape", "1,1,32,320"], 2, "reads 3 channels"),
+        ([arm, "--shape", "1,3,8,320"], 2, f"slim: {arm}, op "),
     ):
         assert run(["bench", *args]) == code
         error = capsys.readouterr().err.strip().splitlines()[-1]
