@@ -271,9 +271,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Bytes aside, then renamed; raises InputError when the folder cannot be written."""
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    """Bytes aside, then renamed; raises InputError when the folder cannot be written.
+
+    A link stays one: the file it leads to is written. What is no file, as /dev/stdout, is written to.
+    """
     try:
+        if path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+            path.write_bytes(data)
+            return
+        path = real(path)
+        aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.write_bytes(data)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -81,8 +82,8 @@ def entry(value: float, tolerance: float | str, better: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number of at most four decimals as YAML; repr would write 1e-05, which YAML reads as text."""
-    return str(int(value)) if value == int(value) else f"{value:.4f}".rstrip("0")
+    """A number as YAML; repr would write 1e-05, which YAML reads as text."""
+    return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
 
 
 def quoted(name: str) -> str:

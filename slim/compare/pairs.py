@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Pairs:
         p: McNemar's exact two-sided probability of a split of lost and gained at least as uneven by chance;
             None of a detector, whose hmean is no count of right pages: its interval judges.
         changed: images whose answer changed, the lost ones first.
+        more: images of the run that the reference does not have, and that so count nowhere here.
     """
 
     n: int
@@ -61,6 +62,7 @@ class Pairs:
     high: float
     p: float | None
     changed: tuple[Changed, ...]
+    more: int = 0
 
     @property
     def agreement(self) -> float:
@@ -91,9 +93,11 @@ class Pairs:
     def line(self) -> str:
         """One line for people."""
         images, points, answer = self.words
+        more = f"; {self.more:,} more {images} of this run are not in the references" if self.more else ""
         return (
             f"{self.n:,} {images} paired: {self.lost} lost, {self.gained} gained, "
             f"{self.points:+.2f} {points} lost {self.evidence}; {self.agreement:.2f}% have the same {answer}"
+            f"{more}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -129,10 +133,20 @@ def pair(stored: Stored, report: Report, seed: int) -> Pairs | str:
         return rows
     found = dict(zip(_keys(rows), rows, strict=True))
     both = [(row, found.get(key)) for key, row in zip(_keys(before), before, strict=True)]
-    absent = [row.ref for row, other in both if other is None]
+    absent = [row for row, other in both if other is None]
     if absent:
-        return f"{len(absent):,} of the reference's {len(before):,} images were not scored, {absent[0]} first"
-    return count([(row, other) for row, other in both if other is not None], report.kind, seed)
+        return _absence(absent, len(before), {row.ref for row in rows})
+    pairs = count([(row, other) for row, other in both if other is not None], report.kind, seed)
+    return replace(pairs, more=len(rows) - len(before))
+
+
+def _absence(absent: Sequence[PredictionRow], images: int, scored: Set[str]) -> str:
+    """Why images have no pair: they were not scored, or their labels are others now."""
+    other = [row.ref for row in absent if row.ref in scored]
+    if len(other) == len(absent):
+        return f"{len(other):,} of the reference's {images:,} images have another label now, {other[0]} first"
+    missed = [row.ref for row in absent if row.ref not in scored]
+    return f"{len(missed):,} of the reference's {images:,} images were not scored, {missed[0]} first"
 
 
 def predictions_of(report: Report) -> list[PredictionRow] | str:

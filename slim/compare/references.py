@@ -16,6 +16,8 @@ PAIRED_LOSS = "paired_loss"
 PAIRED = (AGREEMENT, PAIRED_LOSS)
 """Metrics that are not in a report: they come from its predictions beside the stored ones."""
 
+_MEANT = {AGREEMENT: "higher", PAIRED_LOSS: "lower"}
+
 PREDICTIONS, TOOLS, DEFAULTS = "predictions", "tools", "defaults"
 _RESERVED = (PREDICTIONS, TOOLS)
 _BETTER = ("higher", "lower", "equal")
@@ -105,6 +107,9 @@ def _model(
     found.models[model] = {
         name: _reference(entry, defaults.get(name, {}), f"{where}.{name}") for name, entry in metrics.items()
     }
+    for name, better in _MEANT.items():
+        if name in metrics and found.models[model][name].better not in (better, "equal"):
+            raise ConfigError(f"better must be {better}, or equal", where=f"{where}.{name}")
     if PREDICTIONS in entries:
         found.predictions[model] = _stored(entries[PREDICTIONS], path.parent, f"{where}.{PREDICTIONS}")
     if (PREDICTIONS in entries) != (PAIRED_LOSS in metrics) or (
@@ -151,12 +156,12 @@ def _reference(entry: Any, defaults: Mapping[str, Any], where: str) -> Reference
     value = _number(entry["value"], where)
     tolerance = entry["tolerance"]
     if isinstance(tolerance, str) and tolerance.endswith("%"):
-        limit = abs(value) * _number(tolerance[:-1], where) / 100.0
+        limit, size = _number(tolerance[:-1], where) / 100.0, abs(value)
     else:
-        limit = _number(tolerance, where)
-    if limit < 0.0 or math.isinf(limit):
+        limit, size = _number(tolerance, where), 1.0
+    if limit < 0.0 or math.isinf(limit * size):
         raise ConfigError(f"tolerance is {tolerance}, must not be negative or infinite", where=where)
-    return Reference(value, limit, entry["better"])
+    return Reference(value, limit * size, entry["better"])
 
 
 def _number(value: Any, where: str) -> float:

@@ -106,6 +106,7 @@ def compare(references: References, reports: Sequence[Path], *, seed: int = 0) -
             pairs[model] = paired
         rows += [_row(report, name, ref, paired) for name, ref in references.models[model].items()]
         notes += _other_tools(report, references.tools[model])
+        notes += _unheld(report, references.models[model])
     absent = [model for model in references.models if model not in {report.model for report in found}]
     rows += [Row(model, "report", None, None, None, "missing", "no report about it") for model in absent]
     return Comparison(tuple(rows), pairs, tuple(notes))
@@ -150,6 +151,13 @@ def _excused(row: Row, shipped: str | None, reference: Reference, found: Pairs) 
         note = f"the paired images cannot tell it from chance ({found.evidence})"
         return replace(row, verdict="noise", note=note)
     return row
+
+
+def _unheld(report: Report, known: Mapping[str, Reference]) -> list[str]:
+    """A file that ships and that no reference holds: nothing would tell when it breaks."""
+    files = [kind for kind in ("arm", "x86") if f"{kind}_nb_bytes" in report.metrics]
+    bare = [kind for kind in files if not any(name.startswith(f"{kind}_") for name in known)]
+    return [f"{report.model}: no reference is about its {kind} file, write some" for kind in bare]
 
 
 def _other_tools(report: Report, known: Mapping[str, str]) -> list[str]:

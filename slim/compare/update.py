@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from slim.artifact import real
 from slim.compare.edits import Edit, appended, applied, entry, find, inserted, number, quoted, replaced
 from slim.compare.pairs import ENOUGH, predictions_of
 from slim.compare.references import (
@@ -91,11 +92,12 @@ def update(
             progress.warn(f"{report.path}: this run missed bounds of its own, its numbers become references")
     old = read_references(path) if path.exists() else References({}, {}, {})
     text = read_text(path) if path.exists() else HEADER.format(name=path.name)
-    changes, stored = [], {}
+    changes: list[Change] = []
+    stored: dict[str, Path] = {}
     for report in found:
         changes += _changes(report, old)
         if predictions or report.model in old.predictions:
-            stored[report.model] = _prediction_file(path, report, old)
+            stored[report.model] = _prediction_file(path, report, old, stored)
     text = _edited(text, path, found, old, stored)
     _require_written(text, path, changes)
     _require_kept(text, path, old, set(old.models) - {report.model for report in found})
@@ -127,19 +129,31 @@ def _value(report: Report, name: str) -> float:
             where=report.path,
             remedy="check again, or take the metric out of the references",
         )
-    return round(value, 4)
+    return float(f"{value:.12g}")  # few enough that 1.2000000000000028 is 1.2, and within judge's slack
 
 
-def _prediction_file(path: Path, report: Report, old: References) -> Path:
+def _prediction_file(path: Path, report: Report, old: References, stored: Mapping[str, Path]) -> Path:
+    """Where the predictions go: the file the references name, else a new one that no other model has."""
     rows = predictions_of(report)
     if isinstance(rows, str):
         raise InputError(f"{rows}: nothing to store", where=report.path, remedy="run slim check with data")
+    others = {model: entry.path for model, entry in old.predictions.items() if model != report.model}
+    taken = {real(place): model for model, place in {**others, **stored}.items()}
     if report.model in old.predictions:
-        return old.predictions[report.model].path
-    name = re.sub(r"[^\w.-]", "_", report.model)
-    if name != report.model:  # two models must not share a file
-        name += "-" + hashlib.sha256(report.model.encode()).hexdigest()[:8]
-    return path.parent / f"{path.stem}.{name}.{report.predictions.name}"
+        place = old.predictions[report.model].path
+    else:
+        name = re.sub(r"[^\w.-]", "_", report.model)
+        place = path.parent / f"{path.stem}.{name}.{report.predictions.name}"
+        if name != report.model or real(place) in taken:  # two models must not share a file
+            name += "-" + hashlib.sha256(report.model.encode()).hexdigest()[:8]
+            place = path.parent / f"{path.stem}.{name}.{report.predictions.name}"
+    if real(place) in taken:
+        raise InputError(
+            f"holds the predictions of {taken[real(place)]} and of {report.model}",
+            where=place,
+            remedy="name another file for one of them in the references",
+        )
+    return place
 
 
 def _edited(
@@ -220,7 +234,8 @@ def _tolerance(report: Report, metric: str) -> tuple[float | str, str]:
 
 
 def _at_least_few(tolerance: float, images: int) -> float:
-    return round(min(_MOST, max(tolerance, 100.0 * _NO_PROOF / images)), 2)
+    few = math.ceil(round(1e4 * _NO_PROOF / images, 6)) / 100.0  # rounded down, five would not fit
+    return min(_MOST, max(tolerance, few))
 
 
 def _paired_entry(report: Report, name: str) -> str:

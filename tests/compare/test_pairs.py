@@ -29,7 +29,7 @@ def refs(tmp_path: Path, write_run: WriteRun) -> Path:
     assert run(["compare", "--update", "--predictions", "--baseline", str(path), str(report)]) == 0
     # One point: what a person may write who thinks of large sets.
     lines = path.read_text().splitlines()
-    lines = [x.replace("8.33", "1") if "accuracy" in x or "drop" in x else x for x in lines]
+    lines = [x.replace("8.34", "1") if "accuracy" in x or "drop" in x else x for x in lines]
     path.write_text("\n".join(lines))
     return path
 
@@ -122,6 +122,43 @@ def test_images_that_were_not_scored_fail(refs: Path, write_run: WriteRun) -> No
         "missing",
         "10 of the reference's 60 images were not scored, img/50.png first",
     )
+
+
+@pytest.mark.parametrize("n", [60, 70, 90, 227])
+def test_five_changed_images_fail_on_no_size(tmp_path: Path, write_run: WriteRun, n: int) -> None:
+    """500 / 60 is 8.333..: a tolerance rounded down to 8.33 would be less than five images."""
+    refs = tmp_path / "refs.yml"
+    assert (
+        run(["compare", "--update", "--predictions", "--baseline", str(refs), str(write_run("a", _right(n)))])
+        == 0
+    )
+    found = _verdicts(refs, write_run("b", _right(n, *range(5))))
+    assert set(found.values()) <= {"ok", "noise"}, found
+    assert "regression" in _verdicts(refs, write_run("c", _right(n, *range(6)))).values()
+
+
+def test_a_loss_of_just_the_tolerance_is_within_it(tmp_path: Path, write_run: WriteRun) -> None:
+    """6 of 600 after 20: 96.666.. stored with fewer digits would be off by more than the tolerance."""
+    refs, wrong = tmp_path / "refs.yml", range(20)
+    first = write_run("a", _right(600, *wrong))
+    assert run(["compare", "--update", "--predictions", "--baseline", str(refs), str(first)]) == 0
+    found = _verdicts(refs, write_run("b", _right(600, *wrong, *range(20, 26))))
+    assert found["arm_accuracy"] == found["arm_drop"] == found["paired_loss"] == "ok"
+
+
+def test_images_that_are_not_in_the_references_are_told(refs: Path, write_run: WriteRun) -> None:
+    found = compare(read_references(refs), [write_run("now", _right(80, 0, 1, 2))]).pairs["cls"]
+    assert (found.n, found.more) == (60, 20)
+    assert found.line().endswith("; 20 more images of this run are not in the references")
+
+
+def test_another_label_is_not_called_an_image_that_was_not_scored(refs: Path, write_run: WriteRun) -> None:
+    now = write_run("now", _right(60, 0, 1, 2))
+    path = now.parent / "predictions.jsonl"
+    path.write_text(path.read_text().replace('"text 7"', '"text seven"'))
+    row = next(row for row in compare(read_references(refs), [now]).rows if row.metric == "paired_loss")
+    assert row.verdict == "missing"
+    assert row.note == "1 of the reference's 60 images have another label now, img/7.png first"
 
 
 def test_a_run_without_predictions_fails(refs: Path, write_run: WriteRun) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from slim.artifact import write_text
 from slim.cli.main import run
 from slim.compare import render
 from slim.compare.pairs import Changed, Pairs
@@ -71,6 +74,36 @@ def test_files_are_written_before_the_gate_closes(files: tuple[Path, Path], tmp_
     assert run(["compare", "--baseline", str(refs), str(report), *outs]) == 1
     assert "REGRESSION" in (tmp_path / "new dir" / "c.md").read_text()
     assert ElementTree.parse(tmp_path / "c.xml").getroot().get("failures") == "1"
+
+
+@pytest.mark.parametrize("wrong", ["refs", "report", "link", "same"])
+def test_an_output_that_is_an_input_is_refused(files: tuple[Path, Path], tmp_path: Path, wrong: str) -> None:
+    refs, report = files
+    link = tmp_path / "link.md"
+    link.symlink_to(report)
+    before = (refs.read_bytes(), report.read_bytes())
+    out = {"refs": refs, "report": report, "link": link, "same": tmp_path / "m"}[wrong]
+    args = ["compare", "--baseline", str(refs), str(report), "--markdown", str(out)]
+    assert run([*args, *(["--junit", str(out)] if wrong == "same" else [])]) == 2
+    assert before == (refs.read_bytes(), report.read_bytes()) and not (tmp_path / "m").exists()
+
+
+def test_an_output_that_is_a_link_stays_one(files: tuple[Path, Path], tmp_path: Path) -> None:
+    refs, report = files
+    (tmp_path / "link.md").symlink_to(tmp_path / "there.md")
+    run(["compare", "--baseline", str(refs), str(report), "--markdown", str(tmp_path / "link.md")])
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "there.md").read_text().startswith("## slim compare")
+
+
+def test_what_is_no_file_is_written_to(tmp_path: Path) -> None:
+    """As root, a rename would put a file in the place of /dev/stdout."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "here")
+    assert os.read(reader, 9) == b"here" and stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reader)
 
 
 def test_json_holds_no_nan(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

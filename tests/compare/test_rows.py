@@ -95,6 +95,22 @@ def test_other_tool_versions_are_said(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_no_reference_holds_is_told(tmp_path: Path) -> None:
+    report = _report(tmp_path, x86_nb_bytes=9, x86_drop=50)
+    found = compare(read_references(_refs(tmp_path)), [report])
+    assert found.notes == ("cls: no reference is about its x86 file, write some",)
+
+
+@pytest.mark.parametrize(("metric", "better"), [("agreement", "lower"), ("paired_loss", "higher")])
+def test_a_paired_metric_has_one_direction(tmp_path: Path, metric: str, better: str) -> None:
+    """The other one would call every loss a gain."""
+    right = {"agreement": "higher", "paired_loss": "lower", metric: better}
+    entries = ", ".join(f"{name}: {{value: 0, tolerance: 1, better: {way}}}" for name, way in right.items())
+    path = _refs(tmp_path, f"models: {{cls: {{predictions: {{file: p}}, {entries}}}}}")
+    with pytest.raises(ConfigError, match=rf"cls\.{metric}: better must be "):
+        read_references(path)
+
+
 def test_two_reports_of_one_model_are_refused(tmp_path: Path) -> None:
     reports = [_report(tmp_path), _report(tmp_path)]
     with pytest.raises(InputError, match="as is"):

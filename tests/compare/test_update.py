@@ -44,10 +44,10 @@ def test_values_change_and_nothing_else(tmp_path: Path) -> None:
     report = _report(tmp_path, "cls", arm_accuracy=93.123456, arm_nb_bytes=170000, x86_nb_bytes=461566, z=1)
     changes = update(refs, [report], predictions=False)
     assert changes[:2] == [
-        Change("cls", "arm_accuracy", 94.15, 93.1235),
+        Change("cls", "arm_accuracy", 94.15, 93.123456),
         Change("cls", "arm_nb_bytes", 168078.0, 170000.0),
     ]
-    expected = HAND.replace("94.15", "93.1235").replace("168078", "170000")
+    expected = HAND.replace("94.15", "93.123456").replace("168078", "170000")
     tools = '    tools: {"numpy": "1.26.4"}\n'
     expected = expected.replace("    arm_accuracy: {value: 93", f"{tools}    arm_accuracy: {{value: 93")
     assert refs.read_text() == expected
@@ -221,6 +221,29 @@ def test_a_link_to_references_stays_one(tmp_path: Path, write_run: WriteRun) -> 
         update(link, [report], predictions=True)
         assert link.is_symlink() and real.read_bytes() == link.read_bytes()
         assert run(["compare", "--baseline", str(link), str(report)]) == 0
+
+
+def test_predictions_of_a_model_that_was_renamed_are_kept(tmp_path: Path, write_run: WriteRun) -> None:
+    refs, report = tmp_path / "refs.yml", write_run("a", [True] * 60)
+    update(refs, [report], predictions=True)
+    refs.write_text(refs.read_text().replace("  cls:", "  cls_v1:"))
+    kept = (tmp_path / "refs.cls.predictions.jsonl").read_bytes()
+    update(refs, [write_run("b", [False] * 60)], predictions=True)
+    found = read_references(refs).predictions
+    assert found["cls_v1"].path.read_bytes() == kept
+    assert found["cls"].path != found["cls_v1"].path
+    assert found["cls"].path.read_bytes() == (tmp_path / "b/predictions.jsonl").read_bytes()
+
+
+def test_two_models_that_share_stored_predictions_are_refused(tmp_path: Path, write_run: WriteRun) -> None:
+    refs = tmp_path / "refs.yml"
+    update(refs, [write_run("a", [True] * 60)], predictions=True)
+    text = refs.read_text()
+    refs.write_text(text + text[text.index("  cls:") :].replace("  cls:", "  two:"))
+    before = _contents(tmp_path)
+    with pytest.raises(InputError, match="holds the predictions of two and of cls; name another file"):
+        update(refs, [tmp_path / "a/report.json"], predictions=False)
+    assert _contents(tmp_path) == before
 
 
 def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import click
 from slim.cli import common
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slim.compare import Comparison, Row
 
 
@@ -46,7 +48,10 @@ def _compare(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
     from slim.compare import compare, read_references, render
 
     seed = common.seed_of(options["seed"])
-    found = compare(read_references(options["baseline"]), reports, seed=seed)
+    references = read_references(options["baseline"])
+    stored = [entry.path for entry in references.predictions.values()]
+    _require_apart([options["markdown"], options["junit"]], [options["baseline"], *stored, *reports])
+    found = compare(references, reports, seed=seed)
     failed = found.failed(gains=options["fail_on_gain"])
     if options["markdown"] is not None:
         write_text(options["markdown"], render.markdown(found, failed, limit=options["show"]))
@@ -56,6 +61,22 @@ def _compare(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
     common.emit(data, options["as_json"], lambda: render.text(found, limit=options["show"]))
     _warn(found)
     _require(found, failed, options["baseline"])
+
+
+def _require_apart(outputs: Sequence[Path | None], inputs: Sequence[Path]) -> None:
+    """Refuse an output that would replace what is read, or the other output."""
+    from slim.artifact import real
+    from slim.contents import PREDICTIONS, REPORT
+    from slim.errors import UsageError
+
+    read = {real(place) for path in inputs for place in (path, path / REPORT, path.parent / PREDICTIONS)}
+    for output in outputs:
+        if output is None:
+            continue
+        if real(output) in read:
+            what = "is read here, or written already: the result would replace it"
+            raise UsageError(what, where=output, remedy="give --markdown and --junit a FILE of its own each")
+        read.add(real(output))
 
 
 def _warn(found: Comparison) -> None:
