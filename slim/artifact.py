@@ -276,7 +276,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     A link stays one: the file it leads to is written. What is no file, as /dev/stdout, is written to.
     """
     try:
-        if path.is_relative_to("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
+        if path.parent == Path("/dev") or (path.exists() and not path.is_file() and not path.is_dir()):
             path.write_bytes(data)
             return
         path = real(path)

@@ -39,6 +39,9 @@ class PredictionRow:
     correct: bool
 
 
+_KEYS = tuple(entry.name for entry in fields(PredictionRow))
+
+
 @dataclass(frozen=True)
 class EvalResult:
     """One model on one data set.
@@ -158,9 +161,9 @@ def read_predictions(path: Path) -> list[PredictionRow]:
 
 def _row(line: str, where: str) -> PredictionRow:
     try:
-        data, keys = json.loads(line), [entry.name for entry in fields(PredictionRow)]
-        if not isinstance(data, dict) or set(data) != set(keys):
-            raise ValueError(f"its keys must be {', '.join(keys)}")
+        data = json.loads(line)
+        if not isinstance(data, dict) or set(data) != set(_KEYS):
+            raise ValueError(f"its keys must be {', '.join(_KEYS)}")
         row = PredictionRow(**data)
         for text in (row.ref, row.expected, row.text):
             if not isinstance(text, str):

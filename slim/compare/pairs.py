@@ -142,11 +142,10 @@ def pair(stored: Stored, report: Report, seed: int) -> Pairs | str:
 
 def _absence(absent: Sequence[PredictionRow], images: int, scored: Set[str]) -> str:
     """Why images have no pair: they were not scored, or their labels are others now."""
-    other = [row.ref for row in absent if row.ref in scored]
-    if len(other) == len(absent):
-        return f"{len(other):,} of the reference's {images:,} images have another label now, {other[0]} first"
-    missed = [row.ref for row in absent if row.ref not in scored]
-    return f"{len(missed):,} of the reference's {images:,} images were not scored, {missed[0]} first"
+    refs, what = [row.ref for row in absent if row.ref not in scored], "were not scored"
+    if not refs:
+        refs, what = [row.ref for row in absent], "have another label now"
+    return f"{len(refs):,} of the reference's {images:,} images {what}, {refs[0]} first"
 
 
 def predictions_of(report: Report) -> list[PredictionRow] | str:

@@ -13,10 +13,8 @@ from slim.errors import ConfigError, InputError
 
 AGREEMENT = "agreement"
 PAIRED_LOSS = "paired_loss"
-PAIRED = (AGREEMENT, PAIRED_LOSS)
-"""Metrics that are not in a report: they come from its predictions beside the stored ones."""
-
-_MEANT = {AGREEMENT: "higher", PAIRED_LOSS: "lower"}
+PAIRED = {AGREEMENT: "higher", PAIRED_LOSS: "lower"}
+"""Metrics no report has, and which way of each is better: they come of its predictions and the stored ones."""
 
 PREDICTIONS, TOOLS, DEFAULTS = "predictions", "tools", "defaults"
 _RESERVED = (PREDICTIONS, TOOLS)
@@ -107,7 +105,7 @@ def _model(
     found.models[model] = {
         name: _reference(entry, defaults.get(name, {}), f"{where}.{name}") for name, entry in metrics.items()
     }
-    for name, better in _MEANT.items():
+    for name, better in PAIRED.items():
         if name in metrics and found.models[model][name].better not in (better, "equal"):
             raise ConfigError(f"better must be {better}, or equal", where=f"{where}.{name}")
     if PREDICTIONS in entries:

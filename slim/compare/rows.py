@@ -42,11 +42,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows, the pairs of each model that has stored predictions, and what a reader must know."""
+    """All rows, the pairs of each model that has stored predictions, and what a reader must know.
+
+    ``read``: the files it comes from, but for the references themselves.
+    """
 
     rows: tuple[Row, ...]
     pairs: Mapping[str, Pairs]
     notes: tuple[str, ...]
+    read: tuple[Path, ...] = ()
 
     def failed(self, *, gains: bool = False) -> list[Row]:
         """Rows that fail a build; ``gains``: unexplained gains do too."""
@@ -109,7 +113,9 @@ def compare(references: References, reports: Sequence[Path], *, seed: int = 0) -
         notes += _unheld(report, references.models[model])
     absent = [model for model in references.models if model not in {report.model for report in found}]
     rows += [Row(model, "report", None, None, None, "missing", "no report about it") for model in absent]
-    return Comparison(tuple(rows), pairs, tuple(notes))
+    read = [file for report in found for file in (report.path, report.predictions)]
+    read += [stored.path for stored in references.predictions.values()]
+    return Comparison(tuple(rows), pairs, tuple(notes), tuple(read))
 
 
 def _row(report: Report, name: str, reference: Reference, paired: Pairs | str | None) -> Row:

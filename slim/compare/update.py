@@ -55,10 +55,7 @@ _NEW: tuple[tuple[str, float | str, str], ...] = (
 # Times are another machine's; who wants them held writes the entry, and chooses how far they may be off.
 _NOT_NEW = re.compile(r"_latency_(ms|ratio)$")
 # Equal texts: two machines' roundings differ. The loss is judged by its test first.
-_PAIRED_NEW: dict[str, tuple[float, float, str]] = {
-    AGREEMENT: (100.0, 2.0, "higher"),
-    PAIRED_LOSS: (0.0, 1.0, "lower"),
-}
+_PAIRED_NEW: dict[str, tuple[float, float]] = {AGREEMENT: (100.0, 2.0), PAIRED_LOSS: (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -133,20 +130,19 @@ def _value(report: Report, name: str) -> float:
 
 
 def _prediction_file(path: Path, report: Report, old: References, stored: Mapping[str, Path]) -> Path:
-    """Where the predictions go: the file the references name, else a new one that no other model has."""
+    """Where the predictions go: the file the references name, else a new one, and never another model's."""
     rows = predictions_of(report)
     if isinstance(rows, str):
         raise InputError(f"{rows}: nothing to store", where=report.path, remedy="run slim check with data")
     others = {model: entry.path for model, entry in old.predictions.items() if model != report.model}
     taken = {real(place): model for model, place in {**others, **stored}.items()}
+    name = re.sub(r"[^\w.-]", "_", report.model)
+    names = [] if name != report.model else [name]
+    names.append(f"{name}-{hashlib.sha256(report.model.encode()).hexdigest()[:8]}")
+    places = [path.parent / f"{path.stem}.{name}.{report.predictions.name}" for name in names]
     if report.model in old.predictions:
-        place = old.predictions[report.model].path
-    else:
-        name = re.sub(r"[^\w.-]", "_", report.model)
-        place = path.parent / f"{path.stem}.{name}.{report.predictions.name}"
-        if name != report.model or real(place) in taken:  # two models must not share a file
-            name += "-" + hashlib.sha256(report.model.encode()).hexdigest()[:8]
-            place = path.parent / f"{path.stem}.{name}.{report.predictions.name}"
+        places = [old.predictions[report.model].path]
+    place = next((place for place in places if real(place) not in taken), places[-1])
     if real(place) in taken:
         raise InputError(
             f"holds the predictions of {taken[real(place)]} and of {report.model}",
@@ -239,12 +235,12 @@ def _at_least_few(tolerance: float, images: int) -> float:
 
 
 def _paired_entry(report: Report, name: str) -> str:
-    value, tolerance, better = _PAIRED_NEW[name]
+    value, tolerance = _PAIRED_NEW[name]
     images = report.images.get(report.shipped or "")
     # From ENOUGH images on the test excuses a loss that is chance; below, only the tolerance can.
     if images and (name == AGREEMENT or (images < ENOUGH and report.kind != "det")):
         tolerance = _at_least_few(tolerance, images)
-    return entry(value, tolerance, better)
+    return entry(value, tolerance, PAIRED[name])
 
 
 def _require_written(text: str, path: Path, changes: Sequence[Change]) -> None:

@@ -76,16 +76,21 @@ def test_files_are_written_before_the_gate_closes(files: tuple[Path, Path], tmp_
     assert ElementTree.parse(tmp_path / "c.xml").getroot().get("failures") == "1"
 
 
-@pytest.mark.parametrize("wrong", ["refs", "report", "link", "same"])
+@pytest.mark.parametrize("wrong", ["refs", "report", "link", "same", "predictions"])
 def test_an_output_that_is_an_input_is_refused(files: tuple[Path, Path], tmp_path: Path, wrong: str) -> None:
-    refs, report = files
+    refs, report = files[0], tmp_path / "run" / "report.json"
+    report.parent.mkdir()
+    report.write_bytes(files[1].read_bytes())
     link = tmp_path / "link.md"
     link.symlink_to(report)
+    texts = report.with_name("predictions.jsonl")
+    texts.write_text("kept")
     before = (refs.read_bytes(), report.read_bytes())
-    out = {"refs": refs, "report": report, "link": link, "same": tmp_path / "m"}[wrong]
-    args = ["compare", "--baseline", str(refs), str(report), "--markdown", str(out)]
+    out = {"refs": refs, "report": report, "link": link, "same": tmp_path / "m", "predictions": texts}[wrong]
+    args = ["compare", "--baseline", str(refs), str(report.parent), "--markdown", str(out)]
     assert run([*args, *(["--junit", str(out)] if wrong == "same" else [])]) == 2
     assert before == (refs.read_bytes(), report.read_bytes()) and not (tmp_path / "m").exists()
+    assert texts.read_text() == "kept"
 
 
 def test_an_output_that_is_a_link_stays_one(files: tuple[Path, Path], tmp_path: Path) -> None:

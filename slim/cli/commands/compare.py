@@ -48,10 +48,8 @@ def _compare(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
     from slim.compare import compare, read_references, render
 
     seed = common.seed_of(options["seed"])
-    references = read_references(options["baseline"])
-    stored = [entry.path for entry in references.predictions.values()]
-    _require_apart([options["markdown"], options["junit"]], [options["baseline"], *stored, *reports])
-    found = compare(references, reports, seed=seed)
+    found = compare(read_references(options["baseline"]), reports, seed=seed)
+    _require_apart([options["markdown"], options["junit"]], [options["baseline"], *found.read])
     failed = found.failed(gains=options["fail_on_gain"])
     if options["markdown"] is not None:
         write_text(options["markdown"], render.markdown(found, failed, limit=options["show"]))
@@ -66,10 +64,9 @@ def _compare(reports: tuple[Path, ...], options: dict[str, Any]) -> None:
 def _require_apart(outputs: Sequence[Path | None], inputs: Sequence[Path]) -> None:
     """Refuse an output that would replace what is read, or the other output."""
     from slim.artifact import real
-    from slim.contents import PREDICTIONS, REPORT
     from slim.errors import UsageError
 
-    read = {real(place) for path in inputs for place in (path, path / REPORT, path.parent / PREDICTIONS)}
+    read = {real(path) for path in inputs}
     for output in outputs:
         if output is None:
             continue
