@@ -14,7 +14,7 @@ from slim.errors import ConfigError, InputError
 AGREEMENT = "agreement"
 PAIRED_LOSS = "paired_loss"
 PAIRED = {AGREEMENT: "higher", PAIRED_LOSS: "lower"}
-"""Metrics no report has, and which way of each is better: they come of its predictions and the stored ones."""
+"""Metrics no report has, and which way of each is better: found by its predictions and the stored ones."""
 
 PREDICTIONS, TOOLS, DEFAULTS = "predictions", "tools", "defaults"
 _RESERVED = (PREDICTIONS, TOOLS)
