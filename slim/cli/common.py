@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from slim.cli import streams
+
 if TYPE_CHECKING:
     from slim.config import Config
     from slim.progress import Reporter
@@ -154,10 +156,11 @@ def emit(data: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     emitted = True
     if not is_first():
         return
-    if as_json:
-        click.echo(json.dumps(data, ensure_ascii=False, allow_nan=False, default=str))
-    else:
-        click.echo(text())
+    said = json.dumps(data, ensure_ascii=False, allow_nan=False, default=str) if as_json else text()
+    try:
+        click.echo(said)
+    except BrokenPipeError:  # `slim ... | head` has read enough; the exit code is still the command's
+        streams.abandon(sys.stdout)
 
 
 def load_optional(config: str | None, overrides: Sequence[str], reporter: Reporter) -> Config | None:

@@ -12,29 +12,29 @@ from contextlib import suppress
 import click
 
 from slim import distributed
-from slim.cli import common, terminate
+from slim.cli import common, streams, terminate
 from slim.cli.app import app
 from slim.errors import InputError, SlimError, StageFailed, UsageError
 from slim.shadow import check_shadowing
 
 INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""What a shell says of any program that wrote to a pipe nobody reads: 128 + SIGPIPE."""
 _TRACEBACK = "SLIM_TRACEBACK"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``slim`` and exit.
 
-    0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted.
+    0 ok, 1 a gate failed, 2 usage, 3 tool missing, 4 stage crashed, 130 interrupted, 141 nobody
+    reads what it says (``slim --help | head``; results that nobody reads change no exit code).
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    streams.hold()
     terminate.as_interrupt()
     code = run(args)
     terminate.ignored()
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Nobody reads stdout any more (`slim ... | head`): leave without Python's own complaint.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    streams.flush()
     sys.exit(code)
 
 
@@ -63,8 +63,8 @@ def run(args: Sequence[str]) -> int:
         return _interrupted(as_json, error)
     except SlimError as error:
         return _fail(str(error), error.exit_code, as_json, error)
-    except BrokenPipeError:
-        return 0
+    except (BrokenPipeError, SystemExit):  # click's and rich's exit, with 1, which here says "a gate failed"
+        return PIPE_CLOSED
     except Exception as error:
         if _was_interrupted(error):
             return _interrupted(as_json, KeyboardInterrupt())
@@ -124,8 +124,8 @@ def _interrupted(as_json: bool, error: KeyboardInterrupt) -> int:
 def _fail(line: str, code: int, as_json: bool, error: BaseException | None = None) -> int:
     """Say it here, and to the other processes of the run what they shall end with."""
     if as_json and not common.emitted and _speaks():
-        print(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False))
-    print(f"slim: {line}", file=sys.stderr, flush=True)
+        streams.say(json.dumps({"error": line, "exit_code": code}, ensure_ascii=False), sys.stdout)
+    streams.say(f"slim: {line}", sys.stderr)
     if error is not None:
         with suppress(KeyboardInterrupt):  # asked again to end: the others will miss this process
             distributed.fail(error)
