@@ -12,6 +12,12 @@ from export.runtimes.base import Runtime
 
 WARM_UP = 5
 RUNS = 40
+NOT_A_PHONE = (
+    "times are of this PC's processor and compare the files with each other here; they are not a phone's"
+)
+EXECUTOR = (
+    "ARM files run in the executor, which computes what a phone computes and says nothing of how fast it does"
+)
 BURST = 5
 """Runs in a row before the next file's turn: caches are warm again after the first, which is not counted."""
 

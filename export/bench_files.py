@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from export import bench_worker, proto
-from export.bench import RUNS, WARM_UP, take_turns
+from export.bench import EXECUTOR, NOT_A_PHONE, RUNS, WARM_UP, take_turns
 from export.check_report import nominal_shape
 from export.child import quiet_environment
 from export.nb.reader import read_nb
@@ -23,12 +25,6 @@ from slim.progress import Reporter, Silent
 
 _LOAD_SECONDS = 120.0
 _BURST_SECONDS = 600.0
-NOT_A_PHONE = (
-    "times are of this PC's processor and compare the files with each other here; they are not a phone's"
-)
-EXECUTOR = (
-    "ARM files run in the executor, which computes what a phone computes and says nothing of how fast it does"
-)
 
 
 @dataclass
@@ -93,12 +89,14 @@ def bench(
         ``ratio`` of the medians to the first file's, ``peak_mb`` of the process, ``model_mb`` of it above
         the idle process, ``threads`` it ran on, ``macs``, ``int8_share``, ``ops``), ``warm_up``, ``notes``.
     Raises:
-        InputError: no model, or no shape known. UnsupportedModel: nothing here can run a file.
-        StageFailed: an engine died.
+        InputError: no model, no shape known or one that a file cannot read, more threads than processors.
+        UnsupportedModel: nothing here can run a file. StageFailed: an engine died.
     """
+    _require_processors(threads)
     files = [file for path in paths for file in expand(path)]
     shapes = [input_shape(file) if shape is None else _fitting(shape, file) for file in files]
-    with workers(files, shapes, threads=threads, seed=seed, per_op=per_op) as found:
+    asked = shape is not None
+    with workers(files, shapes, threads=threads, seed=seed, per_op=per_op, asked=asked) as found:
         with (progress or Silent()).task("bench", runs * len(found)) as task:
             timed = take_turns([w.burst for w in found], warm_up=warm_up, runs=runs, advance=task.advance)
         rows = []
@@ -106,6 +104,14 @@ def bench(
             facts = worker.answer(_BURST_SECONDS, ("end", 0))
             rows.append(_row(worker, latency.to_json(), latency.p50_ms / timed[0].p50_ms, facts))
     return {"files": rows, "warm_up": warm_up, "notes": _notes(rows, threads, per_op)}
+
+
+def _require_processors(threads: int) -> None:
+    """More threads than processors would be claimed, and not be there: BLAS libraries cut them in silence."""
+    here = len(os.sched_getaffinity(0))
+    if threads > here:
+        what = f"--threads is {threads}, this process may use {here} processors"
+        raise InputError(what, remedy=f"give --threads {here} or less")
 
 
 def _row(worker: Worker, latency: dict[str, Any], ratio: float, facts: dict[str, Any]) -> dict[str, Any]:
@@ -146,20 +152,27 @@ def expand(path: Path) -> list[Path]:
 
 
 def input_shape(path: Path) -> tuple[int, ...]:
-    """1 x C x H x W from the spec.json beside a file, else from the file itself.
+    """1 x C x H x W that the file states; sizes it leaves open from the spec.json beside it, if that fits.
 
     Raises:
-        InputError: neither says it.
+        InputError: neither says it. ArtifactError: the spec.json that is needed is damaged.
     """
+    declared = _declared(path)[1:]
+    if len(declared) == 3 and min(declared) >= 1:
+        return (1, *declared)
     folder = path if path.is_dir() else path.parent
-    for place in (folder, folder.parent):
+    above = [folder.parent] if folder.name == INFERENCE else []
+    for place in (folder, *above):
         spec = read_spec(place)
         if spec is not None:
-            return nominal_shape(spec)
-    found = (1, *_declared(path)[1:])
-    if len(found) != 4 or min(found) < 1:
-        raise InputError(f"reads {found}, of no fixed size", where=path, remedy="give --shape 1,3,32,320")
-    return found
+            found = nominal_shape(spec)
+            if len(declared) == 3 and all(a in (b, -1) for a, b in zip(declared, found[1:], strict=True)):
+                return found
+    raise InputError(
+        f"reads {(1, *declared)}, of no fixed size, and no spec.json beside it fits",
+        where=path,
+        remedy="give --shape 1,3,32,320",
+    )
 
 
 def _fitting(shape: tuple[int, ...], path: Path) -> tuple[int, ...]:
@@ -199,8 +212,25 @@ def _end(found: Sequence[Worker]) -> None:
 
 
 @contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back a Ctrl-C: processes started here never see one, not even before their first own line."""
+    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def workers(
-    files: Sequence[Path], shapes: Sequence[tuple[int, ...]], *, threads: int, seed: int, per_op: bool
+    files: Sequence[Path],
+    shapes: Sequence[tuple[int, ...]],
+    *,
+    threads: int,
+    seed: int,
+    per_op: bool,
+    asked: bool,
 ) -> Iterator[list[Worker]]:
     """Processes that have loaded their file; ended when the block ends, however it ends."""
     context = multiprocessing.get_context("spawn")
@@ -208,14 +238,14 @@ def workers(
     before = dict(os.environ)
     try:
         os.environ.update(quiet_environment(threads))  # native libraries read it when they are loaded
-        for path, shape in zip(files, shapes, strict=True):
-            here, there = context.Pipe()
-            process = context.Process(
-                target=bench_worker.work, args=(there, str(path), shape, threads, seed, per_op), daemon=True
-            )
-            process.start()
-            there.close()
-            found.append(Worker(path, shape, process, here))
+        with _uninterrupted():
+            for path, shape in zip(files, shapes, strict=True):
+                here, there = context.Pipe()
+                told = (there, str(path), shape, threads, seed, per_op, asked)
+                process = context.Process(target=bench_worker.work, args=told, daemon=True)
+                process.start()
+                there.close()
+                found.append(Worker(path, shape, process, here))
         for worker in found:
             worker.runtime = worker.answer(_LOAD_SECONDS)
         yield found

@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections import defaultdict
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slim.errors import SlimError
+from slim.errors import InputError, SlimError, StageFailed
+
+if TYPE_CHECKING:
+    from export.runtimes.base import Runtime
 
 PROFILED = 10
 """Passes a per-op time is the median of."""
 
 
 def work(
-    answers: Connection, path: str, shape: tuple[int, ...], threads: int, seed: int, per_op: bool
+    answers: Connection,
+    path: str,
+    shape: tuple[int, ...],
+    threads: int,
+    seed: int,
+    per_op: bool,
+    asked: bool = False,
 ) -> None:
     """Load a file, then answer ``("run", n)`` with the seconds of n runs, and ``("end", 0)`` with the facts.
 
     A SlimError is sent as what it says; the parent raises it again.
+
+    Args:
+        asked: the shape is the user's wish and no size of the model: that it cannot be run is no crash.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
     os.dup2(2, 1)  # stdout is the command's result
     try:
         try:
-            _serve(answers, Path(path), shape, threads, seed, per_op)
+            _serve(answers, Path(path), shape, threads, seed, per_op, asked)
         except SlimError as error:
-            answers.send((type(error), error.what, error.where, error.remedy))
+            _send(answers, error)
+        except MemoryError:
+            megabytes = 4 * math.prod(shape) / 1e6
+            what = f"no memory to run an input of {_times(shape)} ({megabytes:,.0f} MB)"
+            _send(answers, InputError(what, where=path, remedy="give a smaller --shape"))
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:  # noqa: BLE001 (of a native library: one line, as of its crash)
+            _send(answers, StageFailed(f"cannot be run ({type(error).__name__}: {error})", where=path))
     except (EOFError, ConnectionError):
         return  # the parent is gone
 
 
+def _send(answers: Connection, error: SlimError) -> None:
+    answers.send((type(error), error.what, error.where, error.remedy))
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
 def _serve(
-    answers: Connection, path: Path, shape: tuple[int, ...], threads: int, seed: int, per_op: bool
+    answers: Connection,
+    path: Path,
+    shape: tuple[int, ...],
+    threads: int,
+    seed: int,
+    per_op: bool,
+    asked: bool,
 ) -> None:
     from export.program import random_input
     from export.runtimes.base import open_runtime
 
     x = random_input(shape, seed)
+    if not path.is_file():
+        from paddle import inference  # noqa: F401 (the library's weight is not the model's)
     idle = memory_mb("VmRSS")
     runtime = open_runtime(path, threads=threads)
-    runtime.run(x)
+    _first(runtime, x, path, asked)
     answers.send(("ready", runtime.name))
     while True:
-        asked, count = answers.recv()
-        if asked == "end":
+        wish, count = answers.recv()
+        if wish == "end":
             break
         seconds = []
         for _ in range(count):
@@ -64,6 +101,19 @@ def _serve(
     facts |= _cost(path, shape)
     runtime.close()
     answers.send(("facts", facts))
+
+
+def _first(runtime: Runtime, x: np.ndarray, path: Path, asked: bool) -> None:
+    try:
+        runtime.run(x)
+    except SlimError as error:
+        if not asked:
+            raise
+        raise InputError(
+            f"cannot read an input of {_times(x.shape)} ({error.what})",
+            where=error.where or path,
+            remedy="give a --shape it was made for; a detector's sides are multiples of 32",
+        ) from error
 
 
 def memory_mb(name: str, pid: int | None = None) -> float:

@@ -16,7 +16,9 @@ def hold() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # in the order of their numbers: opening takes the lowest free one
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open)
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 (it stays open)
+            os.set_inheritable(stream.fileno(), True)  # as the standard streams of child processes are
+            setattr(sys, name, stream)
 
 
 def say(line: str, stream: TextIO) -> None:

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +122,8 @@ def test_real_files_side_by_side(
     assert all(row["runs"] == 3 and row["shape"] == [1, 3, 48, 192] for row in rows)
     # Paddle with its libraries weighs more than an executor in numpy: the processes are not one.
     assert rows[0]["peak_mb"] > 1.5 * rows[1]["peak_mb"] > 15
-    assert rows[2]["model_mb"] is None and rows[1]["model_mb"] > 0
+    # A net of 0.6 MB: Paddle's own 250 MB are not the model's.
+    assert rows[2]["model_mb"] is None and rows[1]["model_mb"] > 0 and 0 < rows[0]["model_mb"] < 100
     assert sum(op["share"] for op in rows[1]["ops"]) == pytest.approx(1.0)
     assert {op["type"] for op in rows[1]["ops"]} >= {"conv2d", "calib"} and "ops" not in rows[0]
     # Paddle-Lite's wheel has no switch for threads: what is asked for is not what is claimed.
@@ -169,6 +173,67 @@ def test_a_process_whose_parent_is_gone_ends_quietly(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (
+            MemoryError,
+            InputError,
+            r"no memory to run an input of 1x3x48x192 \(0 MB\); give a smaller --shape",
+        ),
+        (ZeroDivisionError, StageFailed, r"cannot be run \(ZeroDivisionError: in the library\)"),
+    ],
+)
+def test_what_a_library_raises_is_one_error(
+    error: type[Exception],
+    kind: type[Exception],
+    said: str,
+    exported_cls: Exported,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(bench_files.bench_worker, "work", partial(_raising, error))
+    with pytest.raises(kind, match=rf"model\.arm\.nb: {said}"):
+        bench_files.bench([exported_cls.folder / "model.arm.nb"], runs=1)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def _raising(error: type[Exception], *arguments: Any) -> None:
+    from export import program
+    from export.bench_worker import work
+
+    def fail(*shape: object) -> None:
+        raise error("in the library")
+
+    program.random_input = fail  # type: ignore[assignment]
+    work(*arguments)
+
+
+def test_a_worker_never_sees_a_ctrl_c_not_even_while_it_starts(
+    exported_cls: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_files.bench_worker, "work", _tell_blocked)
+    path = exported_cls.folder / "model.arm.nb"
+    with bench_files.workers(
+        [path], [(1, 3, 48, 192)], threads=1, seed=0, per_op=False, asked=False
+    ) as found:
+        assert found[0].runtime == "blocked"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def _tell_blocked(answers: Connection, *arguments: object) -> None:
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    answers.send(("ready", "blocked" if blocked else "open"))
+
+
+def test_more_threads_than_processors_are_refused(
+    exported_cls: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_files.os, "sched_getaffinity", lambda pid: {0, 1})
+    with pytest.raises(InputError, match="is 3, this process may use 2 processors; give --threads 2 or less"):
+        bench_files.bench([exported_cls.folder], threads=3)
+
+
 def _hang(*arguments: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
@@ -196,6 +261,9 @@ def test_mistakes_are_one_line(
         ([arm, "--shape", "1,1,32,320"], 2, f"{arm}: reads 3 channels, --shape has 1; give --shape 1,3,H,W"),
         ([str(exported_rec.folder / "inference"), "--shape", "1,1,32,320"], 2, "reads 3 channels"),
         ([arm, "--shape", "1,3,8,320"], 2, f"slim: {arm}, op "),
+        ([arm, "--shape", "8,3,4096,4096"], 2, "402,653,184 values, at most"),
+        ([str(exported_rec.folder / "inference"), "--shape", "1,3,64,320"], 2, "an input of 1x3x64x320 (P"),
+        ([str(exported_rec.folder / "model.x86.nb"), "--shape", "1,3,64,320"], 2, "--shape it was made for"),
     ):
         assert run(["bench", *args]) == code
         error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -212,9 +280,28 @@ def test_a_program_may_be_named_in_three_ways(exported_cls: Exported) -> None:
     assert (found["runtime"], found["bytes"] > 500_000) == ("paddle", True)
 
 
+def test_a_size_that_the_file_states_needs_no_spec(exported_cls: Exported, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text('{"of": "something else"}')
+    (tmp_path / "model.nb").write_bytes((exported_cls.folder / "model.arm.nb").read_bytes())
+    assert bench_files.input_shape(tmp_path / "model.nb") == (1, 3, 48, 192)
+
+
 def test_a_file_without_a_fixed_size_asks_for_one(exported_rec: Exported, tmp_path: Path) -> None:
     alone = tmp_path / "alone.nb"
     alone.write_bytes((exported_rec.folder / "model.arm.nb").read_bytes())
     with pytest.raises(InputError, match="give --shape"):
         bench_files.input_shape(alone)
+    spec = (exported_rec.folder / "spec.json").read_text()
+    (tmp_path / "spec.json").write_text(spec.replace('"height": 32', '"height": 48'))
+    with pytest.raises(InputError, match="no spec.json beside it fits"):  # that of another model
+        bench_files.input_shape(alone)
+    (tmp_path / "spec.json").write_text(spec)
+    assert bench_files.input_shape(alone) == (1, 3, 32, 320)
+    below = tmp_path / "below"
+    below.mkdir()
+    alone.rename(below / "alone.nb")
+    with pytest.raises(
+        InputError, match="no spec.json beside it fits"
+    ):  # only inference/ is part of a folder
+        bench_files.input_shape(below / "alone.nb")
     assert bench_files.input_shape(exported_rec.folder / "model.arm.nb") == (1, 3, 32, 320)

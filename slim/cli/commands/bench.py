@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from slim.cli import common
 
 _SHOWN_OPS = 12
+_MOST_VALUES = 1 << 28  # 1 GB of float32
 
 
 @click.command(name="bench")
@@ -57,7 +59,10 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
     parts = text.replace("x", ",").split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() and 0 < int(part) <= 4096 for part in parts):
         raise click.UsageError(f"--shape is {text!r}, must be 1,C,H,W of 1 to 4096 each")
-    return tuple(int(part) for part in parts)
+    shape = tuple(int(part) for part in parts)
+    if math.prod(shape) > _MOST_VALUES:
+        raise click.UsageError(f"--shape is {text!r}, {math.prod(shape):,} values, at most {_MOST_VALUES:,}")
+    return shape
 
 
 def _text(found: dict[str, Any]) -> str:
