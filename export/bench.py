@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from export.runtimes.base import Runtime
 
@@ -45,7 +46,7 @@ class Latency:
 def latencies(
     runtimes: Mapping[str, Runtime], x: np.ndarray, *, warm_up: int = WARM_UP, runs: int = RUNS
 ) -> dict[str, Latency]:
-    """Run ``x`` (float32, 1 x C x H x W) through each runtime, taking turns.
+    """Run ``x`` (float32, 1 x C x H x W) through each runtime on one thread, taking turns.
 
     The numbers are of this machine's processor and compare runtimes with each other; they are no phone's.
     """
@@ -60,7 +61,8 @@ def latencies(
 
         return run
 
-    found = take_turns([burst(runtime) for runtime in runtimes.values()], warm_up=warm_up, runs=runs)
+    with threadpool_limits(1):  # what runs in this process; x86 files run on one thread in their own
+        found = take_turns([burst(runtime) for runtime in runtimes.values()], warm_up=warm_up, runs=runs)
     return dict(zip(runtimes, found, strict=True))
 
 

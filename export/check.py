@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export import compare, layers_folder, selftest, subjects
-from export.bench import RUNS, latencies
+from export.bench import EXECUTOR, NOT_A_PHONE, RUNS, latencies
 from export.check_report import (
     CheckOptions,
     CheckReport,
@@ -65,7 +65,7 @@ def check(
         float_view: takes the quantizers out of a bundle, for ``per_layer`` on a pruned and quantized model.
     Raises:
         ArtifactError, NbFormatError: the folder is damaged or not what it says.
-        InputError: the original scores below 5%: wrong data or an untrained checkpoint.
+        InputError: the original scores below 5%: wrong data or an untrained checkpoint; nothing to compare.
     """
     exported = subjects.open_exported(folder, original.spec if original is not None else None)
     report = CheckReport(exported.spec.name, data={} if dataset is None else dict(dataset.describe()))
@@ -73,6 +73,7 @@ def check(
     report.files = {NB_FILES[t]: facts.to_json() for t, facts in exported.facts.items()}
     same = original is not None and shipped is not None and original.sha256() == shipped.sha256()
     with subjects.opened(exported, original, baseline) as runtimes:
+        _require_something(exported, runtimes, section)
         _tensors(report, exported, runtimes, section, same=same, seed=seed)
         if dataset is not None:
             _images(report, exported, runtimes, dataset, section, progress or Silent())
@@ -80,12 +81,23 @@ def check(
         x = random_input(nominal_shape(exported.spec), seed)
         timed = {name: found for name, found in runtimes.items() if name in _TIMED}
         report.latency = latencies(timed, x, runs=latency_runs)
+        report.warnings += [NOT_A_PHONE, *([EXECUTOR] if "arm" in timed else [])]
     _selftest(report, exported)
     if per_layer:
         _layers(report, exported, dataset, original, shipped, float_view, seed, progress)
     _structure(report, exported, section, original, shipped, baseline)
     report.stages = rows(report, exported, original, shipped, baseline)
     return report
+
+
+def _require_something(exported: Exported, runtimes: dict[str, Runtime], section: CheckOptions) -> None:
+    """A lone inference program has nothing beside it: a report would say that all of no checks hold."""
+    if not exported.files and "original" not in runtimes and section.max_inference_mb is None:
+        raise InputError(
+            "holds no .nb file, and no original to compare the program with is known",
+            where=exported.folder,
+            remedy="name the original with --original",
+        )
 
 
 def _selftest(report: CheckReport, exported: Exported) -> None:

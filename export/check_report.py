@@ -19,11 +19,11 @@ from slim.evaluate import EvalResult, drop_between, same_answer, shown_answer
 from slim.metrics import MAIN_INDICATORS
 from slim.spec import ModelSpec
 from slim.stage import Check
-from slim.statistics import PairedDrop, hmean_interval
+from slim.statistics import PairedDrop, hmean, hmean_interval
 
 MAX_LISTED = 200
-# "lost": the original is right and the shipped file wrong; "gained": the reverse; "other": right or
-# wrong as before, since the metric ignores spaces and a wrong text may be another wrong one.
+# "lost": the original is right and the shipped file wrong, or a page's own hmean fell; "gained": the reverse;
+# "other": as good as before, since the metric ignores spaces and a wrong text may be another wrong one.
 _KINDS = ("lost", "gained", "other")
 
 
@@ -82,8 +82,8 @@ class CheckReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every check holds."""
-        return all(check.passed for check in self.checks)
+        """Whether every check holds; without one nothing was proved."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data without the predictions."""
@@ -123,27 +123,36 @@ def drop(report: CheckReport, name: str) -> PairedDrop:
 def differing(original: EvalResult, shipped: EvalResult) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Images with another answer, ``index`` their place in the data set, and how many there are of each kind.
 
-    Those that were lost come first, and no more than ``MAX_LISTED`` are given.
+    Those that were lost come first, pages that lost most before others; at most ``MAX_LISTED`` are given.
     """
-    found = [
+    before, now = _worth(original), _worth(shipped)
+    lost = [a - b for a, b in zip(before, now, strict=False)]
+    found: list[dict[str, Any]] = [
         {
             "index": index,
             "ref": a.ref,
             "expected": shown_answer(original.kind, a.expected),
             "original": shown_answer(original.kind, a.text),
             "shipped": shown_answer(original.kind, b.text),
-            "kind": _kind(a.correct, b.correct),
+            "kind": _kind(lost[index]),
         }
         for index, (a, b) in enumerate(zip(original.predictions, shipped.predictions, strict=False))
         if not same_answer(original.kind, a, b)
     ]
     kinds = [row["kind"] for row in found]
-    listed = sorted(found, key=lambda row: _KINDS.index(row["kind"]))[:MAX_LISTED]
+    listed = sorted(found, key=lambda row: (_KINDS.index(row["kind"]), -lost[row["index"]]))[:MAX_LISTED]
     return listed, {kind: kinds.count(kind) for kind in _KINDS}
 
 
-def _kind(before: bool, now: bool) -> str:
-    return "other" if before == now else "lost" if before else "gained"
+def _worth(result: EvalResult) -> list[float]:
+    """What each image counts: 1 right, 0 wrong; a page its own hmean, and 1 where nothing is to be found."""
+    if result.kind == "det":
+        return [hmean(*page) if any(page) else 1.0 for page in result.pages]
+    return [float(row.correct) for row in result.predictions]
+
+
+def _kind(lost: float) -> str:
+    return "other" if lost == 0 else "lost" if lost > 0 else "gained"
 
 
 def rows(

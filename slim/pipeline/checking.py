@@ -11,7 +11,8 @@ from slim.errors import CheckpointError, InputError, UsageError
 from slim.pipeline import lineage
 from slim.pipeline.datasets import dataset, open_labels
 from slim.pipeline.opening import open_model, open_original
-from slim.pipeline.reporting import assemble, pictures
+from slim.pipeline.pictures import pictures
+from slim.pipeline.reporting import assemble
 from slim.progress import Reporter
 from slim.report import report_markdown
 from slim.report.page import report_html
@@ -82,7 +83,7 @@ def check_artifact(
         recipe["Export"] = dict(manifest.recipe)
     name = config.name if config is not None else None
     report = assemble(found, _kind(folder, before), past, recipe, name, seed, progress)
-    _write(report, found, out or folder, pictures(report, scored))
+    _write(report, found, out or folder, pictures(report, scored, found.results))
     return report
 
 
@@ -207,9 +208,11 @@ def _write(report: dict[str, Any], found: CheckReport, out: Path, images: dict[i
 
         words = f"{found.layers.reference}; {found.layers.inputs}"
         draw_layers(report["layers"], out / LAYERS_PLOT, title=found.model, reference=words)
+    else:  # that of an earlier check is not of this report
+        _remove(out / LAYERS_PLOT)
     if found.results:
         write_predictions(found.results[shipped_name(found)].predictions, out / PREDICTIONS)
-    else:  # those of an earlier check are not of this report
+    else:
         _remove(out / PREDICTIONS)
     artifact.write_text(out / MARKDOWN, report_markdown(report))
     artifact.write_text(out / PAGE, report_html(report, images))

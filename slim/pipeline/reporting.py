@@ -13,21 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slim import artifact
-from slim.errors import ArtifactError, InputError
+from slim.errors import ArtifactError
 from slim.pipeline import lineage
 from slim.progress import Reporter
 from slim.report import RUN_STAGES
-from slim.report.tables import WORST_IMAGES
 
 if TYPE_CHECKING:
     from export.check_report import CheckReport
-    from slim.data.dataset import Dataset
     from slim.evaluate import EvalResult
 
 FORMAT = 2
 SENSITIVITY = "sensitivity.json"
-# A picture in the page is at most this many pixels high and wide: text stays readable, the file small.
-_HIGH, _WIDE = 40, 320
 
 
 def assemble(
@@ -147,37 +143,6 @@ def _sizes_before(pruned: lineage.Left) -> dict[str, int]:
         apply_cuts(net, plan["cuts"])
     net.eval()
     return {group.name: group.size for group in find_groups(net, model.spec.input.shape)}
-
-
-def pictures(report: Mapping[str, Any], dataset: Dataset | None) -> dict[int, str]:
-    """Small PNG data URIs of the first changed images, by their place in the data set.
-
-    An image that can no longer be read has no picture; its texts stand without one.
-    """
-    found: dict[int, str] = {}
-    for row in report.get("differing", [])[:WORST_IMAGES]:
-        if dataset is not None:
-            try:
-                found[row["index"]] = picture(dataset[row["index"]].image)
-            except InputError:
-                continue
-    return found
-
-
-def picture(image: Any) -> str:
-    """A uint8 H x W x 3 BGR image as a data URI, at most 40 x 320 pixels."""
-    import base64
-
-    import cv2
-
-    height, width = image.shape[:2]
-    scale = min(1.0, _HIGH / height, _WIDE / width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    ok, data = cv2.imencode(".png", small)
-    if not ok:
-        raise InputError("cannot be written as PNG")
-    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def metrics_of(stages: list[dict[str, Any]]) -> dict[str, float]:

@@ -27,6 +27,7 @@ _STAGE_HEADERS = (
     "drop, points",
     "p50 / p90, ms",
 )
+_MARKS = ("correct", "pages")
 _NOT_RUN = "prune and quant are nets between two files: scored after their finetuning, not timed."
 
 
@@ -35,7 +36,7 @@ def report_html(report: Mapping[str, Any], pictures: Mapping[int, str] | None = 
 
     Args:
         report: what report.json holds (docs/REPORT.md).
-        pictures: place in the data set -> ``data:image/png;base64,...`` of images among ``differing``.
+        pictures: place in the data set -> ``data:image/...;base64,...`` of images among ``differing``.
     """
     title = html_safe(f"{report['model']}: slim report")
     style = resources.files("slim.report").joinpath("page.css").read_text(encoding="utf-8")
@@ -80,7 +81,8 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         before = original.get(f"{name}_bytes")
         share = f"{100 * row[f'{name}_bytes'] / before:.1f}% of the original's {before:,}" if before else ""
         found.append((f"model.{name}.nb, bytes", f"{row[f'{name}_bytes']:,}", share))
-    shipped = next((rows[s] for s in list(RUN_STAGES.values())[1:] if rows.get(s, {}).get("accuracy")), None)
+    runs = [rows[stage] for stage in list(RUN_STAGES.values())[1:] if stage in rows]
+    shipped = next((row for row in runs if row.get("accuracy") is not None), None)
     if shipped is not None:
         said = f"{shipped['stage']}, {shipped['images']:,} images"
         found.append((shipped.get("metric", "accuracy"), f"{100 * shipped['accuracy']:.2f}%", said))
@@ -102,8 +104,8 @@ def _cut(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
 def _lineage(report: Mapping[str, Any]) -> str:
     rows = [_stage(row) for row in report["stages"]]
     note = f'<p class="soft">{_NOT_RUN} A drop is paired on the same images; a negative one is a gain. '
-    note += "Latencies are those of this PC, one image, one thread, and not a phone's.</p>"
-    return section("From float to phone", table(_STAGE_HEADERS, rows, stack=True) + note)
+    note += "Latencies are of one image on one thread.</p>"
+    return section("From float to phone", table(_STAGE_HEADERS, rows, kind="stages", stack=True) + note)
 
 
 def _stage(row: Mapping[str, Any]) -> list[str]:
@@ -156,8 +158,8 @@ def _facts(report: Mapping[str, Any]) -> str:
     body = table(("what", "value"), rows, kind="left")
     body += _json("Recipe", report["recipe"])
     if report.get("steps"):
-        # The marks of single lines are for pairing drops; nobody reads two thousand of them.
-        steps = [{k: v for k, v in step.items() if k != "correct"} for step in report["steps"]]
+        # The marks of single lines and pages are for pairing drops; nobody reads two thousand of them.
+        steps = [{k: v for k, v in step.items() if k not in _MARKS} for step in report["steps"]]
         body += _json("Steps, with the hashes of their weights", steps)
     return section("Environment and recipe", body)
 

@@ -8,7 +8,7 @@ from typing import Any
 from slim.report import charts
 from slim.report.escaping import html_safe
 from slim.report.parts import section, table
-from slim.report.tables import CHANGES, WORST_IMAGES, WORST_LAYERS, changed_line
+from slim.report.tables import WORST_IMAGES, WORST_LAYERS, changed_line, changes, of_pages
 
 MARKED = 5
 
@@ -21,6 +21,7 @@ _BYTES = {
 }
 _NAMES = {"original": "float arm nb", "inference": "inference program"}
 _CLASSES = {"lost": "bad", "gained": "good", "other": "soft"}
+_OUTLINES = " Regions of the original are outlined in blue, those of the shipped file in orange, inside."
 _PRECISIONS = ("int8", "float", "float, int8 weights")
 
 
@@ -29,7 +30,7 @@ def plots_panel(report: Mapping[str, Any]) -> str:
     figures = []
     spots = _spots(report["stages"])
     if len(spots) > 1:
-        figures.append(_sizes(spots))
+        figures.append(_sizes(spots, "bootstrap over pages" if of_pages(report) else "Wilson"))
     if report.get("sensitivity"):
         figures.append(_sensitivity(report["sensitivity"]))
     return section("Plots", f'<div class="plots">{"".join(figures)}</div>') if figures else ""
@@ -47,12 +48,12 @@ def _spots(stages: Sequence[Mapping[str, Any]]) -> list[charts.Spot]:
     return found
 
 
-def _sizes(spots: Sequence[charts.Spot]) -> str:
+def _sizes(spots: Sequence[charts.Spot], interval: str) -> str:
     lines = []
     for i, spot in enumerate(spots):
         name = html_safe(f"{i + 1} {spot.label}: {spot.x:,.1f} KB, {spot.y:.2f}%")
         lines.append(f'<li class="c{i % 5}"><span>{name}</span></li>')
-    words = "Bytes of each file against its accuracy; bars are 95% intervals (Wilson)."
+    words = f"Bytes of each file against its accuracy; bars are 95% intervals ({interval})."
     caption = f'<figcaption>{words}<ul class="key">{"".join(lines)}</ul></figcaption>'
     return f"<figure>{charts.size_accuracy(spots)}{caption}</figure>"
 
@@ -111,13 +112,16 @@ def _layer(row: Mapping[str, Any]) -> str:
 
 
 def images_panel(report: Mapping[str, Any], pictures: Mapping[int, str]) -> str:
-    """Images whose text changed, lost ones first, with both texts."""
+    """Images whose text or regions changed, lost ones first, with both answers."""
     rows = report.get("differing", [])
     if not rows:
-        same = "<p>No text differs from the original's.</p>"
+        what = "No page has other regions than" if of_pages(report) else "No text differs from"
+        same = f"<p>{what} the original's.</p>"
         return section("Changed images", same) if _scored(report) else ""
-    cards = "".join(_card(row, pictures.get(row["index"])) for row in rows[:WORST_IMAGES])
-    body = f'<p class="soft">{html_safe(changed_line(report))}</p><div class="images">{cards}</div>'
+    cards = "".join(_card(report, row, pictures.get(row["index"])) for row in rows[:WORST_IMAGES])
+    words = changed_line(report) + (_OUTLINES if of_pages(report) else "")
+    kind = "images pages" if of_pages(report) else "images"
+    body = f'<p class="soft">{html_safe(words)}</p><div class="{kind}">{cards}</div>'
     rest = rows[WORST_IMAGES:]
     if rest:
         cells = [(r["kind"], r["ref"], r["expected"], r["original"], r["shipped"]) for r in rest]
@@ -132,11 +136,11 @@ def _scored(report: Mapping[str, Any]) -> bool:
     return any(row.get("drop") for row in report["stages"])
 
 
-def _card(row: Mapping[str, Any], picture: str | None) -> str:
+def _card(report: Mapping[str, Any], row: Mapping[str, Any], picture: str | None) -> str:
     image = f'<img src="{html_safe(picture)}" alt="{html_safe(row["ref"])}"/>' if picture else ""
     texts = "".join(
         f"<dt>{name}</dt><dd>{html_safe(row[name])}</dd>" for name in ("expected", "original", "shipped")
     )
-    kind = f'<span class="{_CLASSES[row["kind"]]}">{CHANGES[row["kind"]]}</span>'
+    kind = f'<span class="{_CLASSES[row["kind"]]}">{changes(report)[row["kind"]]}</span>'
     label = f'{kind} <span class="soft">{html_safe(row["ref"])}</span>'
     return f'<div class="image">{image}<div>{label}</div><dl>{texts}</dl></div>'

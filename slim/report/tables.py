@@ -29,6 +29,7 @@ WORST_IMAGES = 24
 """Changed images listed, and shown in the page with their picture."""
 CHANGES = {"lost": "lost", "gained": "gained", "other": "another text, right or wrong as before"}
 """Kind of a changed image -> its words."""
+_CHANGES_DET = {"lost": "lost", "gained": "gained", "other": "other regions, as good as before"}
 
 
 def kilo(count: float | None) -> str:
@@ -156,9 +157,20 @@ def changed_line(report: Mapping[str, Any]) -> str:
     """
     changed, listed = report["changed"], len(report["differing"])
     total = sum(changed.values())
-    parts = ", ".join(f"{changed[kind]:,} {words}" for kind, words in CHANGES.items())
+    parts = ", ".join(f"{changed[kind]:,} {words}" for kind, words in changes(report).items())
     cut = f" The first {listed:,} are listed." if listed < total else ""
-    return f"{total:,} changed: {parts}.{cut}"
+    judged = " A page is lost where its own hmean fell." if of_pages(report) else ""
+    return f"{total:,} changed: {parts}.{judged}{cut}"
+
+
+def of_pages(report: Mapping[str, Any]) -> bool:
+    """Whether a detector is reported: its images are pages and its answers regions."""
+    return report.get("kind") == "det"
+
+
+def changes(report: Mapping[str, Any]) -> Mapping[str, str]:
+    """Kind of a changed image -> its words for this kind of model."""
+    return _CHANGES_DET if of_pages(report) else CHANGES
 
 
 def _changed_lines(report: Mapping[str, Any]) -> list[str]:

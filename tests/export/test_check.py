@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from export import bench, check, compare, subjects
 from export.check_report import MAX_LISTED, CheckReport, differing
@@ -160,6 +161,56 @@ def test_what_changed_is_counted_beyond_what_is_listed() -> None:
     listed, changed = differing(scored(before), scored(after))
     assert changed == {"lost": lost, "gained": gained, "other": 0}
     assert len(listed) == MAX_LISTED and {row["kind"] for row in listed} == {"lost"}
+
+
+def test_a_page_counts_by_its_own_hmean() -> None:
+    """No page is wholly right before: one that loses a region is lost all the same, the worst one first."""
+
+    def scored(regions: Sequence[int], pages: Sequence[tuple[int, int, int]]) -> EvalResult:
+        points = [[0, 0], [9, 0], [9, 9], [0, 9]]
+        box = [[[x + 20 * k, y] for x, y in points] for k in range(9)]
+        texts = [json.dumps([{"transcription": "", "points": p} for p in box[:n]]) for n in regions]
+        rows = [PredictionRow(f"{k}.jpg", texts[0], text, 0.9, False) for k, text in enumerate(texts)]
+        return EvalResult("det", {"hmean": 0.5}, rows, len(rows), 1.0, list(pages))
+
+    before = scored([8, 8, 8, 0, 7], [(8, 8, 9), (8, 8, 9), (8, 8, 9), (0, 0, 0), (7, 7, 9)])
+    after = scored([7, 5, 7, 1, 8], [(7, 7, 9), (5, 5, 9), (8, 7, 10), (0, 1, 0), (8, 8, 9)])
+    listed, changed = differing(before, after)
+    assert changed == {"lost": 3, "gained": 1, "other": 1}
+    assert [row["ref"] for row in listed] == ["3.jpg", "1.jpg", "0.jpg", "4.jpg", "2.jpg"]
+    assert listed[1]["original"] == "8 regions" and listed[1]["shipped"] == "5 regions"
+
+
+def test_a_program_with_nothing_to_compare_it_with_is_refused(exported_cls: Exported, tmp_path: Path) -> None:
+    folder = exported_cls.copy(tmp_path / "alone")
+    for path in folder.glob("*.nb"):
+        path.unlink()
+    with pytest.raises(InputError, match="alone: holds no .nb file, and no original .* --original"):
+        run(exported_cls, folder)
+    assert run(exported_cls, folder, data=None, original=exported_cls.bundle).passed
+    assert run(exported_cls, folder, data=None, options=Options(max_inference_mb=9.0)).passed
+    assert not CheckReport("of nothing").passed
+
+
+def test_what_times_are_of_is_said(exported_cls: Exported) -> None:
+    notes = run(exported_cls, data=None).to_json()["notes"]
+    assert bench.NOT_A_PHONE in notes and bench.EXECUTOR in notes
+
+
+def test_times_are_of_one_thread_whatever_the_environment_says() -> None:
+    class Seen:
+        name, last_seconds = "seen", 0.001
+
+        def run(self, x: np.ndarray) -> np.ndarray:
+            threads.update(library["num_threads"] for library in threadpool_info())
+            return x
+
+        def close(self) -> None: ...
+
+    threads: set[int] = set()
+    with threadpool_limits(2):
+        bench.latencies({"seen": Seen()}, np.zeros(1, np.float32), warm_up=0, runs=1)
+    assert threads == {1}
 
 
 def test_a_float_file_in_place_of_the_int8_one(

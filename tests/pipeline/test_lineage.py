@@ -151,10 +151,11 @@ def test_an_original_that_was_replaced_is_refused(
     assert f"{weights}: holds other weights" in error and "--original" in error
 
 
-def test_predictions_of_an_earlier_check_do_not_stay(shipped: Path, tmp_path: Path) -> None:
-    (tmp_path / "predictions.jsonl").write_text("of an earlier check\n")
+@pytest.mark.parametrize("name", ["predictions.jsonl", "layers.png"])
+def test_what_an_earlier_check_left_does_not_stay(name: str, shipped: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("of an earlier check\n")
     assert "predictions" not in checked(shipped / "e1", tmp_path)
-    assert not (tmp_path / "predictions.jsonl").exists()
+    assert not (tmp_path / name).exists()
 
 
 def test_what_a_run_no_longer_makes_does_not_stay(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import pytest
 
-from slim.pipeline.reporting import picture
+from slim.pipeline.pictures import picture
 from slim.report.page import POLICY, report_html
 
 pytestmark = pytest.mark.slow

@@ -84,10 +84,35 @@ def test_it_says_what_the_report_says(report: dict[str, Any]) -> None:
         "Sensitivity of 9 groups",
         "The other 5 layers",
         "6 more",
-        "not a phone's",
+        "on one thread",
     ):
         assert part in text, part
     assert "1111111111" not in text
+
+
+def test_a_file_that_is_wholly_wrong_is_the_one_the_tiles_show(report: dict[str, Any]) -> None:
+    """Accuracy 0 is an accuracy: no other file may stand in for the one that ships."""
+    ran = {"latency_ms": 2.0, "latency_p90_ms": 3.0}
+    drop = {"points": 94.0, "low": 90.0, "high": 96.0, "n": 200, "lost": 188, "gained": 0}
+    wrong = {"accuracy": 0.0, "accuracy_low": 0.0, "accuracy_high": 0.02, "images": 200, "drop": drop}
+    arm, fine = report["stages"][-1], {**report["stages"][-1], "stage": "x86 nb", "x86_bytes": 5}
+    report["stages"] = [report["stages"][0], {**arm, **wrong, **ran}, fine]
+    root = ElementTree.fromstring(report_html(report))
+    tiles = ["".join(e.itertext()) for e in root.iter("div") if e.get("class") == "tile"]
+    assert "accuracy0.00%arm nb, 200 images" in tiles
+    assert "lost against the original+94.00points, 95% [+90.00, +96.00]" in tiles
+
+
+def test_a_detectors_page_speaks_of_pages(report: dict[str, Any]) -> None:
+    report |= {"kind": "det", "steps": [{"stage": "prune", "pages": [[8, 9, 7]] * 50}]}
+    page = report_html(report, {2: PIXEL})
+    assert faults(page) == []
+    assert "intervals (bootstrap over pages)" in page and "Wilson" not in page
+    assert "7 other regions, as good as before. A page is lost where its own hmean fell." in page
+    assert "outlined in blue" in page and "another text" not in page
+    assert '"stage": "prune"' in page.replace("&quot;", '"') and "pages&quot;" not in page
+    assert "No page has other regions" in report_html(report | {"differing": []})
+    assert "as good as before. A page is lost" in report_markdown(report)
 
 
 def test_pictures_stand_at_their_images(report: dict[str, Any]) -> None:
